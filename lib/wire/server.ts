@@ -1,0 +1,388 @@
+/**
+ * The answering side of the frame protocol: a listener, any number of connections up to a bound, and a fixed
+ * set of request slots shared by them. Replies go out on the connection of the request, in order of
+ * completion. Used by the replica (in front of its directory) and by the socket frontend (in front of the
+ * volume).
+ *
+ * Hostile input ends the one connection it came on: wrong magic, a payload or a size above the limit, a write
+ * whose length contradicts itself. Memory is taken after these checks, never for what a header claims beyond
+ * them. Requests of unknown types are skipped, as the protocol asks.
+ *
+ * @module
+ */
+import { Errno, errnoName, errnoText, IoError } from "../io/errno.ts";
+import { type Address, type Completer, type Deferred, formatAddress, type Io } from "../io/io.ts";
+import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
+import { Stream, StreamMemory, type StreamOwner } from "../io/stream.ts";
+import {
+  FRAME_BYTES,
+  FRAME_MAGIC,
+  frameDataLength,
+  frameMagic,
+  frameOffset,
+  frameSequence,
+  frameSize,
+  FrameType,
+  frameType,
+  frameTypeName,
+  MAX_FRAME_PAYLOAD,
+  NO_SPACE_TEXT,
+  putFrame,
+  WireError,
+} from "./frame.ts";
+
+/** Executes requests. */
+export interface FrameHandler {
+  /** True for types that are served; others are skipped without a reply. */
+  serves(type: number): boolean;
+  /**
+   * Starts a request. `who.complete(tag, result)` follows from the loop, never inside the call: 0 or more is
+   * the size of the Response, below 0 is `-errno`.
+   *
+   * @param at READ: buffer to fill (`size` bytes); with a payload: the payload; otherwise 0
+   * @param size READ, UNMAP: the size field; with a payload: its length
+   * @param peer the connection, see {@linkcode FrameServer.dropOthers}
+   */
+  start(
+    type: number,
+    offset: number,
+    size: number,
+    at: number,
+    peer: number,
+    who: Completer,
+    tag: number,
+  ): void;
+  /** The text of the Error frame for a failed request. */
+  errorText(type: number, offset: number, size: number, result: number): string;
+  /** A connection is gone; its number may be given to another one from now on. */
+  onGone(peer: number): void;
+}
+
+/** Bounds and callbacks of a {@linkcode FrameServer}. */
+export interface FrameServerOptions {
+  /** Most connections at once; further ones are accepted and closed. Default 64. */
+  readonly maxConnections?: number;
+  /** Most requests under way at once; beyond that nothing is read. Default 512. */
+  readonly depth?: number;
+  /** Told about connections that end because of the peer's mistake, and about failing accepts. */
+  readonly onProblem?: (error: Error) => void;
+  /**
+   * Report lack of space as an ENOSPC frame (what a host's client expects) instead of an Error frame with that
+   * text (what Longhorn's engine expects: it takes ENOSPC frames for success). Default false.
+   */
+  readonly noSpaceFrames?: boolean;
+  /** Largest payload and read, bytes; 0 = the protocol's limit. */
+  readonly maxPayload?: number;
+}
+
+/** Most bytes of text in an Error frame that is sent. */
+const ERROR_TEXT_BYTES = 384;
+/** Room for the headers and error texts of all slots at once, whatever peers ask for. */
+const SEND_BYTES = 256 * 1024;
+const ACCEPT = 0;
+/** Pause after a failed accept (out of descriptors), milliseconds. */
+const ACCEPT_RETRY_MS = 100;
+const RETRY = 1;
+
+/** One connection of a server. */
+class Peer implements StreamOwner, Deferred {
+  stream: Stream | undefined;
+  /** The request whose payload is arriving, or -1. */
+  filling = -1;
+  /** Requests under way whose replies go here. */
+  pending = 0;
+
+  constructor(readonly server: FrameServer, readonly index: number, readonly memory: StreamMemory) {}
+
+  onData(stream: Stream): void {
+    this.server.parse(this, stream);
+  }
+
+  onFilled(_stream: Stream): void {
+    const slot = this.filling;
+    this.filling = -1;
+    if (slot >= 0) this.server.begin(slot);
+  }
+
+  onSent(_stream: Stream, token: number): void {
+    this.server.release(token);
+  }
+
+  onClosed(_stream: Stream, result: number): void {
+    this.server.closed(this, result);
+  }
+
+  /** Memory or a slot came back. */
+  runDeferred(): void {
+    this.stream?.resume();
+  }
+}
+
+/** See the module text. */
+export class FrameServer implements Completer {
+  readonly #peers: Peer[] = [];
+  readonly #max: number;
+  readonly #listener: number;
+  readonly #onProblem: (error: Error) => void;
+  readonly #maxPayload: number;
+  readonly #noSpaceFrames: boolean;
+  readonly #view: DataView;
+  #stopping: (() => void) | undefined;
+  #accepting = false;
+  // Slots.
+  readonly #sequence: Uint32Array;
+  readonly #type: Uint32Array;
+  readonly #offset: Float64Array;
+  readonly #size: Uint32Array;
+  readonly #buffer: Float64Array;
+  readonly #peer: Int32Array;
+  /** 0 = free, 1 = payload arriving, 2 = with the handler, 3 = reply being sent. */
+  readonly #state: Uint8Array;
+  readonly #freeSlots: Int32Array;
+  #freeCount: number;
+  readonly #starved: Peer[] = [];
+
+  /**
+   * Listens at once.
+   * @throws {IoError} when the address cannot be used
+   */
+  constructor(
+    readonly io: Io,
+    readonly pool: BufferPool,
+    readonly address: Address,
+    readonly handler: FrameHandler,
+    options: FrameServerOptions = {},
+  ) {
+    this.#max = options.maxConnections ?? 64;
+    this.#onProblem = options.onProblem ?? (() => {});
+    this.#maxPayload = Math.min(options.maxPayload || MAX_FRAME_PAYLOAD, MAX_FRAME_PAYLOAD, pool.largest);
+    this.#noSpaceFrames = options.noSpaceFrames ?? false;
+    this.#view = io.arena.view;
+    const depth = options.depth ?? 512;
+    this.#sequence = new Uint32Array(depth);
+    this.#type = new Uint32Array(depth);
+    this.#offset = new Float64Array(depth);
+    this.#size = new Uint32Array(depth);
+    this.#buffer = new Float64Array(depth).fill(NO_BUFFER);
+    this.#peer = new Int32Array(depth);
+    this.#state = new Uint8Array(depth);
+    this.#freeSlots = new Int32Array(depth).map((_, i) => depth - 1 - i);
+    this.#freeCount = depth;
+    this.#listener = io.listen(address);
+    this.#accept();
+  }
+
+  /** The port of a TCP listener. */
+  get port(): number {
+    return this.io.boundPort(this.#listener);
+  }
+
+  /** Connections now. */
+  get connections(): number {
+    return this.#peers.reduce((n, peer) => n + (peer.stream ? 1 : 0), 0);
+  }
+
+  #accept(): void {
+    if (this.#stopping) return;
+    this.#accepting = true;
+    this.io.accept(this.#listener, this, ACCEPT);
+  }
+
+  /** Completions of accepts. */
+  complete(tag: number, result: number): void {
+    if (tag === RETRY) return this.#accept();
+    this.#accepting = false;
+    if (this.#stopping) {
+      if (result >= 0) this.io.close(result);
+      return this.#settle();
+    }
+    if (result < 0) {
+      this.#onProblem(new IoError("accept", formatAddress(this.address), result));
+      this.io.timer(ACCEPT_RETRY_MS, this, RETRY);
+      return;
+    }
+    // One that still owes replies to its former connection must not serve a new one.
+    let peer = this.#peers.find((p) => p.stream === undefined && p.pending === 0);
+    if (!peer && this.#peers.length < this.#max) {
+      peer = new Peer(this, this.#peers.length, new StreamMemory(this.io, { headers: SEND_BYTES }));
+      this.#peers.push(peer);
+    }
+    if (peer) peer.stream = new Stream(this.io, result, peer.memory, peer);
+    else {
+      this.#onProblem(new WireError(`refused a connection: ${this.#max} are open, which is the limit`));
+      this.io.close(result);
+    }
+    this.#accept();
+  }
+
+  // ---- requests --------------------------------------------------------------------------------------------
+
+  /** Takes as many requests as there are whole headers, slots and buffers. */
+  parse(peer: Peer, stream: Stream): void {
+    const view = this.#view;
+    while (stream.available >= FRAME_BYTES && !stream.congested && !stream.closing) {
+      const at = stream.position;
+      const type = frameType(view, at), size = frameSize(view, at), length = frameDataLength(view, at);
+      const problem = this.#examine(frameMagic(view, at), type, size, length);
+      if (problem !== undefined) {
+        this.#onProblem(new WireError(`closed a data connection: ${problem}`));
+        stream.close();
+        return;
+      }
+      if (!this.handler.serves(type)) {
+        stream.consume(FRAME_BYTES);
+        if (!stream.discard(length)) return;
+        continue;
+      }
+      if (this.#freeCount === 0) {
+        stream.pause();
+        this.#starved.push(peer);
+        return;
+      }
+      const bytes = type === FrameType.READ ? size : length;
+      let buffer = NO_BUFFER;
+      if (bytes > 0) {
+        buffer = this.pool.allocate(bytes);
+        if (buffer === NO_BUFFER) {
+          stream.pause();
+          this.pool.wait(peer);
+          return;
+        }
+      }
+      const slot = this.#freeSlots[--this.#freeCount];
+      this.#sequence[slot] = frameSequence(view, at);
+      this.#type[slot] = type;
+      this.#offset[slot] = frameOffset(view, at);
+      this.#size[slot] = length > 0 ? length : size;
+      this.#buffer[slot] = buffer;
+      this.#peer[slot] = peer.index;
+      this.#state[slot] = 1;
+      peer.pending++;
+      stream.consume(FRAME_BYTES);
+      if (length > 0) {
+        peer.filling = slot;
+        if (!stream.fill(buffer, length)) return;
+        peer.filling = -1;
+      }
+      this.begin(slot);
+    }
+  }
+
+  /** What is wrong with a header, or undefined. */
+  #examine(magic: number, type: number, size: number, length: number): string | undefined {
+    if (magic !== FRAME_MAGIC) {
+      return `wrong magic 0x${magic.toString(16)}, expected 0x${FRAME_MAGIC.toString(16)}`;
+    }
+    if (length > this.#maxPayload) {
+      return `${
+        frameTypeName(type)
+      } with ${length} bytes of payload; at most ${this.#maxPayload} are accepted`;
+    }
+    if (type === FrameType.READ && (size > this.#maxPayload || length > 0)) {
+      return `read of ${size} bytes with ${length} bytes of payload; at most ${this.#maxPayload} can be read at once`;
+    }
+    return undefined;
+  }
+
+  /** Hands a complete request to the handler. */
+  begin(slot: number): void {
+    this.#state[slot] = 2;
+    const buffer = this.#buffer[slot];
+    this.handler.start(
+      this.#type[slot],
+      this.#offset[slot],
+      this.#size[slot],
+      buffer === NO_BUFFER ? 0 : buffer,
+      this.#peer[slot],
+      this.#completion,
+      slot,
+    );
+  }
+
+  readonly #completion: Completer = { complete: (slot, result) => this.#reply(slot, result) };
+
+  #reply(slot: number, result: number): void {
+    const peer = this.#peers[this.#peer[slot]];
+    const stream = peer.stream;
+    this.#state[slot] = 3;
+    if (stream === undefined || stream.closing) return this.release(slot);
+    if (result < 0) return this.#replyError(slot, stream, result);
+    const read = this.#type[slot] === FrameType.READ && this.#size[slot] > 0;
+    const at = stream.header(FRAME_BYTES);
+    const length = read ? this.#size[slot] : 0;
+    const size = read ? length : result;
+    putFrame(this.#view, at, this.#sequence[slot], FrameType.RESPONSE, this.#offset[slot], size, length);
+    if (read) stream.payload(this.#buffer[slot], length, slot);
+    else this.release(slot);
+  }
+
+  #replyError(slot: number, stream: Stream, result: number): void {
+    const full = result === -Errno.ENOSPC;
+    const text = full
+      ? NO_SPACE_TEXT
+      : this.handler.errorText(this.#type[slot], this.#offset[slot], this.#size[slot], result);
+    const bytes = new TextEncoder().encode(text).subarray(0, ERROR_TEXT_BYTES);
+    const at = stream.header(FRAME_BYTES + bytes.length);
+    const type = full && this.#noSpaceFrames ? FrameType.ENOSPC : FrameType.ERROR;
+    putFrame(this.#view, at, this.#sequence[slot], type, this.#offset[slot], bytes.length, bytes.length);
+    this.io.arena.u8.set(bytes, at + FRAME_BYTES);
+    this.release(slot);
+  }
+
+  /** Gives a slot and its buffer back; called when the reply was sent or is not needed. */
+  release(slot: number): void {
+    const buffer = this.#buffer[slot];
+    if (buffer !== NO_BUFFER) this.pool.release(buffer);
+    this.#buffer[slot] = NO_BUFFER;
+    this.#state[slot] = 0;
+    this.#freeSlots[this.#freeCount++] = slot;
+    const peer = this.#peers[this.#peer[slot]];
+    peer.pending--;
+    const starved = this.#starved.pop();
+    if (starved) this.io.defer(starved);
+    if (this.#stopping) this.#settle();
+  }
+
+  // ---- the end ---------------------------------------------------------------------------------------------
+
+  /** Called by a peer whose stream ended. */
+  closed(peer: Peer, result: number): void {
+    peer.stream = undefined;
+    if (peer.filling >= 0) {
+      const slot = peer.filling;
+      peer.filling = -1;
+      this.release(slot);
+    }
+    if (result < 0 && result !== -Errno.ECONNRESET && result !== -Errno.EPIPE) {
+      this.#onProblem(new WireError(`data connection ended: ${errnoText(result)} (${errnoName(result)})`));
+    }
+    this.handler.onGone(peer.index);
+    if (this.#stopping) this.#settle();
+  }
+
+  /** Ends every connection for which `drop(peer)` is true. */
+  dropWhere(drop: (peer: number) => boolean): void {
+    for (const peer of this.#peers) if (peer.stream && drop(peer.index)) peer.stream.close();
+  }
+
+  /** Stops listening and ends all connections; `done` is called when nothing is under way any more. */
+  stop(done: () => void): void {
+    if (this.#stopping) return;
+    this.#stopping = done;
+    this.io.shutdown(this.#listener);
+    this.dropWhere(() => true);
+    this.#settle();
+  }
+
+  #settle(): void {
+    const done = this.#stopping;
+    if (!done || this.#accepting || this.#freeCount < this.#state.length) return;
+    if (this.#peers.some((peer) => peer.stream !== undefined)) return;
+    this.#stopping = () => {};
+    if (this.#listenerClosed) return;
+    this.#listenerClosed = true;
+    this.io.close(this.#listener);
+    done();
+  }
+  #listenerClosed = false;
+}
