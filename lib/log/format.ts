@@ -76,6 +76,11 @@ export function describeError(error: Error, stacks = false): string {
   return parts.join("; caused by ");
 }
 
+function shortList(items: string[]): string[] {
+  if (items.length <= MAX_LIST_ITEMS) return items;
+  return [...items.slice(0, MAX_LIST_ITEMS), `...(${items.length - MAX_LIST_ITEMS} more)`];
+}
+
 function plain(
   name: string,
   value: FieldValue,
