@@ -68,10 +68,19 @@ export interface Io {
   /** A random integer in [0, 2^32). Not for secrets. */
   random32(): number;
 
-  /** Reads up to `length` bytes of a file at `offset`; may be short only at the end of the file. */
+  /**
+   * Reads up to `length` bytes of a file at `offset`; may be short only at the end of the file. An offset below
+   * 0 means "none": the descriptor is a stream such as an eventfd or a device, of which one read is done.
+   */
   read(fd: number, at: number, length: number, offset: number, who: Completer, tag: number): void;
   /** Writes `length` bytes at `offset`. A short count is completed by the implementation; result = length. */
   write(fd: number, at: number, length: number, offset: number, who: Completer, tag: number): void;
+  /**
+   * Writes `count` segments to a stream descriptor such as a device with ONE gathered write without an offset;
+   * result = the bytes the descriptor took. For devices that take a message per write (/dev/fuse).
+   * @param vector as for {@linkcode send}
+   */
+  writeVector(fd: number, vector: number, count: number, who: Completer, tag: number): void;
   /** As {@linkcode write}, and on stable storage before it completes (RWF_DSYNC). */
   writeDurable(fd: number, at: number, length: number, offset: number, who: Completer, tag: number): void;
   /** fdatasync: completes when all writes that completed before the call are on stable storage. */
@@ -90,7 +99,10 @@ export interface Io {
   boundPort(listener: number): number;
   /** Waits for one connection. Result: its descriptor (no-delay, keep-alive set). */
   accept(listener: number, who: Completer, tag: number): void;
-  /** Connects a stream socket. Result: its descriptor (no-delay, keep-alive set). */
+  /**
+   * Connects a stream socket. Result: its descriptor (no-delay, keep-alive set).
+   * @throws {IoError} EINVAL for an address that cannot be one; the host must be an IP address or `localhost`
+   */
   connect(address: Address, who: Completer, tag: number): void;
   /** Receives 1 to `length` bytes; result 0 = the peer closed its side. */
   receive(fd: number, at: number, length: number, who: Completer, tag: number): void;
