@@ -1,0 +1,163 @@
+/**
+ * Which replicas a volume starts with. Pure: what the replicas tell goes in, their modes come out.
+ *
+ * Drover's own record of members decides where it exists. Replicas last used by Longhorn have none; then
+ * Longhorn's rules hold (revision counters, or the newest head when salvage was asked for).
+ *
+ * @module
+ */
+
+/** What one replica tells before a start. */
+export interface Candidate {
+  /** The address people know it by. */
+  readonly name: string;
+  /** Bytes of the volume as the replica has it. */
+  readonly bytes: number;
+  readonly state: string;
+  readonly sectorBytes: number;
+  readonly rebuilding: boolean;
+  readonly revisionCounter: number;
+  readonly revisionCounterDisabled: boolean;
+  /** Modification time of the head, nanoseconds since 1970. */
+  readonly headModifiedNs: number;
+  /** Allocated bytes of the head. */
+  readonly headBytes: number;
+  /** True when it was not closed cleanly before this opening. */
+  readonly unclean: boolean;
+  /** Identifier; "" for a peer that has none. */
+  readonly id: string;
+  /** Its record of members; generation 0 when it has none. */
+  readonly generation: number;
+  readonly revision: number;
+  readonly members: readonly string[];
+}
+
+/** How a start is to be done. */
+export interface ElectionRules {
+  /** Nominal size of the volume, bytes. */
+  readonly bytes: number;
+  /** Size before an expansion that may not have reached all; 0 = none. */
+  readonly currentBytes: number;
+  readonly revisionCounterDisabled: boolean;
+  readonly salvage: boolean;
+  /** A running engine is being replaced: counters may differ for a moment. */
+  readonly upgrade: boolean;
+}
+
+/** The outcome. */
+export interface Election {
+  /** Size of the volume, bytes. */
+  readonly bytes: number;
+  /** Replicas to use, in the order given. */
+  readonly chosen: readonly Candidate[];
+  /** Replicas that must not be used, each with the reason. */
+  readonly refused: readonly { readonly name: string; readonly reason: string }[];
+  /** The generation for this engine. */
+  readonly generation: number;
+  /** Members of the newest record that are not among the candidates: they may hold newer data. */
+  readonly missing: readonly string[];
+  /** True when copies may differ because the last stop was not clean. */
+  readonly unclean: boolean;
+}
+
+/** The replicas' stories cannot be compared; starting could lose data. */
+export class ElectionError extends Error {
+  override readonly name = "ElectionError";
+}
+
+/** Two heads this close in time count as written together (Longhorn: salvage, 5 s). */
+const SALVAGE_WINDOW_NS = 5e9;
+
+/**
+ * Decides a start.
+ * @throws {ElectionError} when some replicas have a record of members and some do not
+ */
+export function elect(candidates: readonly Candidate[], rules: ElectionRules): Election {
+  const refused: { name: string; reason: string }[] = [];
+  const keep = (
+    list: readonly Candidate[],
+    good: (c: Candidate) => boolean,
+    reason: (c: Candidate) => string,
+  ) =>
+    list.filter((c) => {
+      if (good(c)) return true;
+      refused.push({ name: c.name, reason: reason(c) });
+      return false;
+    });
+  let list = keep(
+    candidates,
+    (c) => c.state === "open" || c.state === "dirty",
+    (c) => `its state is ${c.state}` + (c.rebuilding ? ": a rebuild was not finished" : ""),
+  );
+  const sector = list[0]?.sectorBytes ?? 0;
+  list = keep(
+    list,
+    (c) => c.sectorBytes === sector,
+    (c) => `sector size ${c.sectorBytes} instead of ${sector}`,
+  );
+  const common = list.every((c) => c.bytes === list[0].bytes) ? list[0]?.bytes : undefined;
+  const bytes = rules.currentBytes === 0 || common === rules.bytes ? rules.bytes : rules.currentBytes;
+  list = keep(list, (c) => c.bytes === bytes, (c) => `size ${c.bytes} instead of ${bytes}`);
+  const generations = list.map((c) => c.generation);
+  const generation = Math.max(0, ...generations) + 1;
+  let missing: string[] = [];
+  if (generations.some((g) => g > 0)) {
+    const without = list.filter((c) => c.generation === 0);
+    if (without.length > 0) throw mixed(list, without);
+    ({ list, missing } = byRecord(list, keep));
+  } else if (!rules.upgrade) list = byCounters(list, rules, keep);
+  return { bytes, chosen: list, refused, generation, missing, unclean: list.some((c) => c.unclean) };
+}
+
+type Keep = (
+  list: readonly Candidate[],
+  good: (c: Candidate) => boolean,
+  reason: (c: Candidate) => string,
+) => Candidate[];
+
+function mixed(list: readonly Candidate[], without: readonly Candidate[]): ElectionError {
+  const names = without.map((c) => c.name).join(", ");
+  return new ElectionError(
+    `${names}: written by another engine (or new) since Drover last used the volume, while ` +
+      `${list.length - without.length} other replica(s) were not; it cannot be told which copy is newer. ` +
+      `Start with only the replicas that are known to be complete, and add the others for a rebuild.`,
+  );
+}
+
+function byRecord(list: readonly Candidate[], keep: Keep): { list: Candidate[]; missing: string[] } {
+  const newest = list.reduce((a, b) =>
+    b.generation > a.generation || (b.generation === a.generation && b.revision > a.revision) ? b : a
+  );
+  const members = new Set(newest.members);
+  const chosen = keep(
+    list,
+    (c) => members.has(c.id),
+    () =>
+      `it missed writes: the members of generation ${newest.generation}.${newest.revision} do not include it`,
+  );
+  const present = new Set(list.map((c) => c.id));
+  return { list: chosen, missing: newest.members.filter((id) => !present.has(id)) };
+}
+
+function byCounters(list: readonly Candidate[], rules: ElectionRules, keep: Keep): Candidate[] {
+  const same = keep(
+    list,
+    (c) => c.revisionCounterDisabled === rules.revisionCounterDisabled,
+    (c) => `its revision counter is ${c.revisionCounterDisabled ? "off" : "on"}, the engine's is not`,
+  );
+  if (!rules.revisionCounterDisabled) {
+    const newest = Math.max(0, ...same.map((c) => c.revisionCounter));
+    return keep(
+      same,
+      (c) => c.revisionCounter === newest,
+      (c) => `revision ${c.revisionCounter} of ${newest}`,
+    );
+  }
+  if (!rules.salvage || same.length === 0) return same;
+  const latest = Math.max(...same.map((c) => c.headModifiedNs));
+  const recent = same.filter((c) => latest - c.headModifiedNs <= SALVAGE_WINDOW_NS);
+  const best = recent.reduce((a, b) =>
+    b.headBytes > a.headBytes || (b.headBytes === a.headBytes && b.headModifiedNs > a.headModifiedNs) ? b : a
+  );
+  return keep(same, (c) => c === best, () => `salvage chose ${best.name}`);
+}

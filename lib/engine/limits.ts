@@ -1,0 +1,47 @@
+/**
+ * The bounds of the engine, in one place.
+ *
+ * @module
+ */
+
+/** Requests under way in a volume at once: four frontends' worth. Slot numbers fit into 11 bits of a sequence. */
+export const SLOTS = 1024;
+
+/** Bits of a sequence number that name the slot; the others count its uses, so that late replies are noticed. */
+export const SLOT_BITS = 11;
+
+/** Sequence slot of pings. */
+export const PING_SLOT = 2046;
+
+/** Sequence slot of ADOPT. */
+export const ADOPT_SLOT = 2047;
+
+/** Most replicas of a volume: bits in a mask, and far above what anybody runs (Longhorn's UI stops at 10). */
+export const MAX_REPLICAS = 16;
+
+/** Data connections per replica, as Longhorn has: here one for small requests and one for large ones. */
+export const LINK_CONNECTIONS = 2;
+
+/** Payloads of this size and more use the second connection, so that small requests do not queue behind them. */
+export const LARGE_BYTES = 64 * 1024;
+
+/** Time between pings on an idle link, milliseconds (Longhorn: 2 s). */
+export const PING_INTERVAL_MS = 2000;
+
+/** How often requests under way are checked for their age, milliseconds. */
+export const CHECK_INTERVAL_MS = 1000;
+
+/** Default for the longest time without an answer before a replica is given up, ms (Longhorn: 8, accepts 8 to 30 s). */
+export const REPLICA_TIMEOUT_MS = 8000;
+
+/** Time to open a data connection, milliseconds. */
+export const DIAL_TIMEOUT_MS = 5000;
+
+/** Reads sent to one replica before the next one's turn: keeps batches together (a system call serves many frames). */
+export const READS_PER_TURN = 4;
+
+/** Retry of an ADOPT that the last replica refused (its disk is full), milliseconds. */
+export const ADOPT_RETRY_MS = 1000;
+
+/** Largest JSON of an ADOPT, bytes. */
+export const ADOPT_BYTES = 16 * 1024;

@@ -1,0 +1,54 @@
+/**
+ * Counters of a volume: what was done, how much, how long it took. Monotonic; windows are made by the reader.
+ *
+ * @module
+ */
+import { Op } from "../block/device.ts";
+
+/** Monotonic totals of one kind of operation. */
+export interface Totals {
+  readonly operations: number;
+  readonly bytes: number;
+  /** Sum of the times from submission to answer, milliseconds. */
+  readonly milliseconds: number;
+}
+
+const KINDS = 5;
+
+/** See the module text. Writes include durable ones. */
+export class Meters {
+  readonly #operations = new Float64Array(KINDS);
+  readonly #bytes = new Float64Array(KINDS);
+  readonly #milliseconds = new Float64Array(KINDS);
+
+  /** Counts an operation that ended. */
+  count(op: Op, bytes: number, milliseconds: number): void {
+    this.#operations[op]++;
+    this.#bytes[op] += bytes;
+    this.#milliseconds[op] += milliseconds;
+  }
+
+  /** Totals per kind since the start. */
+  totals(): {
+    readonly read: Totals;
+    readonly write: Totals;
+    readonly unmap: Totals;
+    readonly flush: Totals;
+  } {
+    return {
+      read: this.#sum(Op.READ),
+      write: this.#sum(Op.WRITE, Op.WRITE_DURABLE),
+      unmap: this.#sum(Op.UNMAP),
+      flush: this.#sum(Op.FLUSH),
+    };
+  }
+
+  #sum(...ops: Op[]): Totals {
+    const add = (column: Float64Array) => ops.reduce<number>((sum, op) => sum + column[op], 0);
+    return {
+      operations: add(this.#operations),
+      bytes: add(this.#bytes),
+      milliseconds: add(this.#milliseconds),
+    };
+  }
+}

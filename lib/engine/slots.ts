@@ -1,0 +1,99 @@
+/**
+ * The requests under way in a volume: a fixed number of slots whose fields are columns of typed arrays, so that
+ * a request costs no object.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { Op } from "../block/device.ts";
+import type { Completer } from "../io/io.ts";
+import { SLOT_BITS, SLOTS } from "./limits.ts";
+
+/** Where a slot is in its life. */
+export const SlotState = {
+  FREE: 0,
+  /** Waits for an overlapping write, or for the volume to be released from a hold. */
+  BLOCKED: 1,
+  /** Sent to replicas. */
+  ACTIVE: 2,
+  /** A read that failed and waits for its buffer before it is sent to another replica. */
+  RETRYING: 3,
+  /** The result is known; its buffer is still lent to a connection. */
+  ENDING: 4,
+  /** The result is known and waits for the members to be recorded. */
+  HELD: 5,
+} as const;
+
+const MASK = (1 << SLOT_BITS) - 1;
+
+/** The columns; see the module text. `slot` is an index below SLOTS everywhere. */
+export class Slots {
+  readonly state: Uint8Array = new Uint8Array(SLOTS);
+  readonly op: Uint8Array = new Uint8Array(SLOTS);
+  readonly offset: Float64Array = new Float64Array(SLOTS);
+  readonly length: Float64Array = new Float64Array(SLOTS);
+  /** Arena offset of the data. */
+  readonly at: Float64Array = new Float64Array(SLOTS);
+  readonly tag: Float64Array = new Float64Array(SLOTS);
+  readonly who: (Completer | undefined)[] = new Array(SLOTS).fill(undefined);
+  /** Bits of links that have not answered. */
+  readonly waiting: Uint32Array = new Uint32Array(SLOTS);
+  /** Bits of links that answered well / with an error. */
+  readonly good: Uint32Array = new Uint32Array(SLOTS);
+  readonly bad: Uint32Array = new Uint32Array(SLOTS);
+  /** Bits of links whose error was lack of space. */
+  readonly full: Uint32Array = new Uint32Array(SLOTS);
+  /** Links that still use the slot's buffer. */
+  readonly holds: Uint8Array = new Uint8Array(SLOTS);
+  readonly result: Float64Array = new Float64Array(SLOTS);
+  /** `io.now()` when it was sent. */
+  readonly sentAt: Float64Array = new Float64Array(SLOTS);
+  readonly startedAt: Float64Array = new Float64Array(SLOTS);
+  readonly #uses = new Uint32Array(SLOTS);
+  readonly #free = new Int32Array(SLOTS).map((_, i) => SLOTS - 1 - i);
+  #freeCount = SLOTS;
+
+  /** Slots in use. */
+  get used(): number {
+    return SLOTS - this.#freeCount;
+  }
+
+  /** Takes a slot. Frontends together never ask for more than there are. */
+  take(): number {
+    assert(this.#freeCount > 0, "more requests under way than the volume has slots");
+    const slot = this.#free[--this.#freeCount];
+    this.waiting[slot] =
+      this.good[slot] =
+      this.bad[slot] =
+      this.full[slot] =
+        0;
+    this.holds[slot] = 0;
+    this.#uses[slot]++;
+    return slot;
+  }
+
+  /** Gives a slot back. */
+  give(slot: number): void {
+    this.state[slot] = SlotState.FREE;
+    this.who[slot] = undefined;
+    this.#free[this.#freeCount++] = slot;
+  }
+
+  /** Sequence number of a slot's present use. */
+  sequence(slot: number): number {
+    return ((this.#uses[slot] << SLOT_BITS) | slot) >>> 0;
+  }
+
+  /** The slot a sequence number belongs to now, or -1 when it is not in use any more. */
+  find(sequence: number): number {
+    const slot = sequence & MASK;
+    return slot < SLOTS && this.state[slot] !== SlotState.FREE && this.sequence(slot) === sequence
+      ? slot
+      : -1;
+  }
+}
+
+/** Values of {@linkcode Op} that change the volume. */
+export function changes(op: Op): boolean {
+  return op === Op.WRITE || op === Op.UNMAP || op === Op.WRITE_DURABLE;
+}
