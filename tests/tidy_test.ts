@@ -151,7 +151,10 @@ Deno.test("everything that is exported is documented", async () => {
   const found = [...report.matchAll(/error\[([\w-]+)\]: (.*)\n\s*--> (.*)/g)]
     .map(([, rule, text, place]) => `${place?.replace(`${ROOT}/`, "")}: ${rule}: ${text}`);
   none(found, "what `deno doc --lint` finds");
-  assert.equal(report, "");
+  const rest = report.split("\n").filter((line) =>
+    !/^Warning Failed resolving types|^ {4}at file/.test(line)
+  );
+  assert.ok(report === "", rest.join("\n"));
 });
 
 Deno.test("deno.lock matches deno.json", async () => {

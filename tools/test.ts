@@ -1,0 +1,116 @@
+/**
+ * Runs all tests: unit tests, tests of whole processes against real peers, and the simulation. The last line is
+ * `N passed, N failed, N skipped`; the exit code is 0 when something passed and nothing failed.
+ *
+ * ```text
+ * deno task test [--no-peers] [--seeds N] [FILE-OR-DIRECTORY...]
+ * ```
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { inRepository, ROOT } from "../tests/support/repository.ts";
+import { installPeers } from "./testing/install_peers.ts";
+import { killSurvivors, releaseBelow } from "./testing/leftovers.ts";
+import { makePlan } from "./testing/plan.ts";
+import { describeResult, describeSkips, describeSlowest, totalsLine } from "./testing/report.ts";
+import { type Job, type JobResult, runJob } from "./testing/run_file.ts";
+import { CAMPAIGN, runCampaign } from "./testing/run_campaign.ts";
+
+/** Seeds of the simulation in an ordinary run. */
+const DEFAULT_SEEDS = 300;
+
+class TestRun {
+  readonly results: JobResult[] = [];
+  readonly #mark = `${Deno.pid}/`;
+  readonly #directory = Deno.makeTempDirSync({ prefix: "dt-" });
+  #jobs = 0;
+  #done = 0;
+
+  constructor(readonly total: number) {}
+
+  /** Runs jobs, so many at a time. */
+  async run(jobs: readonly Job[], atOnce: number, runOne = runJob): Promise<void> {
+    const waiting = [...jobs];
+    const lane = async (): Promise<void> => {
+      for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
+        const index = ++this.#jobs;
+        const directory = `${this.#directory}/${index}`;
+        Deno.mkdirSync(directory);
+        const result = await runOne(job, directory, `${this.#mark}${index}/`);
+        this.results.push(result);
+        console.log(`[${++this.#done}/${this.total}] ${describeResult(result)}`);
+        Deno.removeSync(directory, { recursive: true });
+      }
+    };
+    await Promise.all(Array.from({ length: atOnce }, lane));
+  }
+
+  /** Removes everything the run made, also after it was interrupted. */
+  async clean(): Promise<void> {
+    await killSurvivors(this.#mark);
+    releaseBelow(this.#directory);
+    Deno.removeSync(this.#directory, { recursive: true });
+  }
+}
+
+function readArguments(): { only: string[]; peers: boolean; seeds: number } {
+  const { values, positionals } = parseArgs({
+    args: Deno.args,
+    options: {
+      "no-peers": { type: "boolean", default: false },
+      seeds: { type: "string", default: String(DEFAULT_SEEDS) },
+    },
+    allowPositionals: true,
+  });
+  const seeds = Number(values.seeds);
+  if (!Number.isSafeInteger(seeds) || seeds < 0) {
+    throw new Error(`--seeds takes a whole number, not ${values.seeds}`);
+  }
+  return { only: positionals, peers: !values["no-peers"], seeds };
+}
+
+function exists(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
+
+async function main(): Promise<number> {
+  const { only, peers, seeds } = readArguments();
+  Deno.chdir(ROOT);
+  if (peers) await installPeers((line) => console.log(line));
+  const plan = makePlan(only);
+  const wanted = only.length === 0 || only.includes(CAMPAIGN);
+  const campaign = wanted && seeds > 0 && exists(inRepository(CAMPAIGN)) ? [CAMPAIGN] : [];
+  const run = new TestRun(plan.parallel.length + plan.serial.length + campaign.length);
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => void run.clean().finally(() => Deno.exit(130)));
+  }
+  try {
+    await run.run(plan.parallel, Math.max(2, navigator.hardwareConcurrency));
+    await run.run(plan.serial, 1);
+    const job = (path: string): Job => ({ path, variant: `${seeds} seeds`, env: {}, timeoutMs: 0 });
+    await run.run(campaign.map(job), 1, (job, _, mark) => runCampaign(job, seeds, mark));
+  } finally {
+    await run.clean();
+  }
+  const sum = (pick: (result: JobResult) => number): number =>
+    run.results.reduce((total, result) => total + pick(result), 0);
+  const skips = [...plan.skips, ...run.results.flatMap((result) => result.skips)];
+  if (run.results.length > 0) console.log(describeSlowest(run.results));
+  if (skips.length > 0) console.log(describeSkips(skips));
+  const failures = run.results.filter((result) => result.failed > 0);
+  if (failures.length > 0) console.log(`failed: ${failures.map((result) => result.job.path).join(" ")}`);
+  const totals = {
+    passed: sum((result) => result.passed),
+    failed: sum((result) => result.failed),
+    skipped: skips.length,
+  };
+  console.log(totalsLine(totals));
+  return totals.failed === 0 && totals.passed > 0 ? 0 : 1;
+}
+
+if (import.meta.main) Deno.exit(await main());
