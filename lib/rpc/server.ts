@@ -1,0 +1,225 @@
+/**
+ * A gRPC server for control services: listens, checks identities, maps errors, answers health and reflection
+ * calls, closes gracefully.
+ *
+ * @module
+ */
+
+import "./setup.ts";
+import * as grpc from "@grpc/grpc-js";
+import { type Address, formatAddress, parseAddress } from "./address.ts";
+import { Code, RpcError, statusOf } from "./errors.ts";
+import { HealthService, healthService } from "./health.ts";
+import { checkIdentity, type ServerIdentity } from "./identity.ts";
+import {
+  CLOSE_GRACE_MS,
+  MAX_CONCURRENT_CALLS,
+  MAX_MESSAGE_BYTES,
+  SERVER_KEEPALIVE_MS,
+  SERVER_KEEPALIVE_TIMEOUT_MS,
+} from "./limits.ts";
+import { reflectionServices } from "./reflection.ts";
+import { type AnyHandler, type CallContext, implement, type Implementation } from "./service.ts";
+import { prepareSocketPath, SOCKET_MODE } from "./unix_socket.ts";
+import { definitionOf } from "./wire.ts";
+
+/** What to serve, and where. */
+export interface ServeOptions {
+  /** Where to listen: `HOST:PORT`, `tcp://HOST:PORT`, `:PORT` (all interfaces) or `unix:PATH`; port 0 = any free. */
+  address: string;
+  /** The services, from `implement`. Health and reflection are added. */
+  services: readonly Implementation[];
+  /** Who this server is; unary calls that mean somebody else are refused. */
+  identity?: ServerIdentity;
+}
+
+/** A listening server. */
+export interface RpcServer {
+  /** Where it listens: `tcp://HOST:PORT` with the real port, or `unix:PATH`. */
+  readonly address: string;
+  /** The port; 0 for a unix socket. */
+  readonly port: number;
+  /**
+   * Stops listening at once, lets running calls end for up to {@linkcode CLOSE_GRACE_MS}, then cuts them off.
+   * Calling it again waits for the same end.
+   */
+  close(): Promise<void>;
+}
+
+/** What grpc-js's server calls of all kinds share, as far as it is used. */
+interface Call {
+  readonly cancelled: boolean;
+  readonly metadata: grpc.Metadata;
+  getPeer(): string;
+  once(event: "cancelled", listener: () => void): unknown;
+}
+
+/** A {@linkcode CallContext} over a call of grpc-js. */
+class Context implements CallContext {
+  readonly #call: Call;
+  #controller: AbortController | undefined;
+
+  constructor(call: Call) {
+    this.#call = call;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      const controller = this.#controller = new AbortController();
+      // grpc-js emits this at the end of every call, whatever the reason.
+      this.#call.once("cancelled", () => controller.abort());
+      if (this.#call.cancelled) controller.abort();
+    }
+    return this.#controller.signal;
+  }
+
+  get peer(): string {
+    return this.#call.getPeer();
+  }
+
+  metadata(key: string): string | undefined {
+    const value = this.#call.metadata.get(key)[0];
+    return value === undefined ? undefined : String(value);
+  }
+}
+
+function unaryHandler(
+  handler: AnyHandler,
+  identity: ServerIdentity | undefined,
+): grpc.handleUnaryCall<unknown, unknown> {
+  const run = async (call: grpc.ServerUnaryCall<unknown, unknown>): Promise<unknown> => {
+    const context = new Context(call);
+    if (identity) checkIdentity(identity, (key) => context.metadata(key));
+    return await handler(call.request, context);
+  };
+  return (call, done) => {
+    run(call).then((response) => done(null, response), (error) => done(statusOf(error)));
+  };
+}
+
+/** Waits until a call takes more messages, or has ended. */
+function writable(call: grpc.ServerWritableStream<unknown, unknown>): Promise<void> {
+  return new Promise((resolve) => {
+    const go = (): void => {
+      call.off("drain", go);
+      call.off("cancelled", go);
+      call.off("close", go);
+      resolve();
+    };
+    call.on("drain", go);
+    call.on("cancelled", go);
+    call.on("close", go);
+  });
+}
+
+/** Sends what a streaming handler gives, as fast as the client takes it. */
+async function pump(
+  call: grpc.ServerWritableStream<unknown, unknown> | grpc.ServerDuplexStream<unknown, unknown>,
+  responses: () => AsyncIterable<unknown>,
+): Promise<void> {
+  const stream = call as grpc.ServerWritableStream<unknown, unknown>;
+  try {
+    for await (const response of responses()) {
+      if (stream.cancelled || stream.destroyed) return;
+      if (!stream.write(response)) await writable(stream);
+    }
+    stream.end();
+  } catch (error) {
+    if (!stream.cancelled && !stream.destroyed) stream.emit("error", statusOf(error));
+  }
+}
+
+function register(
+  server: grpc.Server,
+  implementation: Implementation,
+  identity: ServerIdentity | undefined,
+): void {
+  const handlers: grpc.UntypedServiceImplementation = {};
+  for (const [key, method] of implementation.service.methods) {
+    const handler = implementation.handler(key);
+    if (method.kind === "unary") {
+      handlers[key] = unaryHandler(handler, identity);
+    } else if (method.kind === "serverStream") {
+      handlers[key] = (call: grpc.ServerWritableStream<unknown, unknown>) => {
+        pump(call, () => handler(call.request, new Context(call)) as AsyncIterable<unknown>);
+      };
+    } else {
+      handlers[key] = (call: grpc.ServerDuplexStream<unknown, unknown>) => {
+        pump(call, () => handler(call, new Context(call)) as AsyncIterable<unknown>);
+      };
+    }
+  }
+  server.addService(definitionOf(implementation.service), handlers);
+}
+
+function bind(server: grpc.Server, target: string): Promise<number> {
+  return new Promise((resolve, reject) =>
+    server.bindAsync(
+      target,
+      grpc.ServerCredentials.createInsecure(),
+      (error, port) => error ? reject(error) : resolve(port),
+    )
+  );
+}
+
+/** Binds and returns the address with the real port. */
+async function listen(server: grpc.Server, wanted: Address): Promise<Address> {
+  const text = formatAddress(wanted);
+  try {
+    if (wanted.kind === "unix") {
+      await prepareSocketPath(wanted.path);
+      await bind(server, text);
+      await Deno.chmod(wanted.path, SOCKET_MODE);
+      return wanted;
+    }
+    const host = wanted.host === "" ? "0.0.0.0" : wanted.host;
+    const port = await bind(server, formatAddress({ ...wanted, host }).slice("tcp://".length));
+    return { kind: "tcp", host, port };
+  } catch (error) {
+    server.forceShutdown();
+    if (error instanceof RpcError) throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    throw new RpcError(Code.UNAVAILABLE, `cannot listen on ${text}: ${why}`, { cause: error, address: text });
+  }
+}
+
+function shutDown(server: grpc.Server): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => server.forceShutdown(), CLOSE_GRACE_MS);
+    server.tryShutdown(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
+/**
+ * Starts a server. Health is SERVING from the moment it listens.
+ *
+ * @throws RpcError with INVALID_ARGUMENT for a bad address, UNAVAILABLE when it cannot listen there
+ */
+export async function serve(options: ServeOptions): Promise<RpcServer> {
+  const wanted = parseAddress(options.address);
+  const server = new grpc.Server({
+    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_concurrent_streams": MAX_CONCURRENT_CALLS,
+    "grpc.keepalive_time_ms": SERVER_KEEPALIVE_MS,
+    "grpc.keepalive_timeout_ms": SERVER_KEEPALIVE_TIMEOUT_MS,
+    "grpc.enable_channelz": 0,
+  });
+  const names = options.services.map((implementation) => implementation.service.name);
+  const health = new HealthService(names);
+  const all = [...options.services, implement(healthService, health), ...reflectionServices(names)];
+  for (const implementation of all) register(server, implementation, options.identity);
+  const bound = await listen(server, wanted);
+  let closed: Promise<void> | undefined;
+  return {
+    address: formatAddress(bound),
+    port: bound.kind === "tcp" ? bound.port : 0,
+    close: () => {
+      health.stop();
+      return closed ??= shutDown(server);
+    },
+  };
+}
