@@ -12,7 +12,7 @@ import { Code, RpcError } from "./errors.ts";
 import { type Identity, identityMetadata } from "./identity.ts";
 import { CALL_TIMEOUT_MS, MAX_MESSAGE_BYTES, RECONNECT_MS } from "./limits.ts";
 import type { Method, MethodKind, MethodTypes, Service } from "./service.ts";
-import { methodDefinition } from "./wire.ts";
+import { wireMethod } from "./wire.ts";
 
 /** How a client behaves. */
 export interface ClientOptions {
@@ -128,7 +128,7 @@ export class RpcClient<M> {
   ): Promise<Part<M, Key, "response">> {
     return new Promise((resolve, reject) => {
       const { method, metadata } = this.#start(name, options);
-      const { path, requestSerialize, responseDeserialize } = methodDefinition(method);
+      const { path, requestSerialize, responseDeserialize } = wireMethod(method);
       const deadline = Date.now() + (options.timeoutMs ?? this.#timeoutMs);
       const giveUp = (): void => call.cancel();
       const call = this.#client.makeUnaryRequest(
@@ -160,7 +160,7 @@ export class RpcClient<M> {
     options: CallOptions = {},
   ): AsyncGenerator<Part<M, Key, "response">, void> {
     const { method, metadata } = this.#start(name, options);
-    const { path, requestSerialize, responseDeserialize } = methodDefinition(method);
+    const { path, requestSerialize, responseDeserialize } = wireMethod(method);
     const call = this.#client.makeServerStreamRequest(
       path,
       requestSerialize,
@@ -184,7 +184,7 @@ export class RpcClient<M> {
     options: CallOptions = {},
   ): AsyncGenerator<Part<M, Key, "response">, void> {
     const { method, metadata } = this.#start(name, options);
-    const { path, requestSerialize, responseDeserialize } = methodDefinition(method);
+    const { path, requestSerialize, responseDeserialize } = wireMethod(method);
     const call = this.#client.makeBidiStreamRequest(
       path,
       requestSerialize,

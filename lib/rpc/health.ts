@@ -48,7 +48,7 @@ export interface HealthMethod<Kind extends MethodKind> extends MethodTypes {
   /** What a handler is given. */
   request: HealthQuestion;
   /** What a handler answers. */
-  responseInit: HealthStatus;
+  responseInit: { status?: number | null };
   /** What a client is given. */
   response: HealthStatus;
 }

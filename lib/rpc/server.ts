@@ -21,7 +21,7 @@ import {
 import { reflectionServices } from "./reflection.ts";
 import { type AnyHandler, type CallContext, implement, type Implementation } from "./service.ts";
 import { prepareSocketPath, SOCKET_MODE } from "./unix_socket.ts";
-import { definitionOf } from "./wire.ts";
+import { wireService } from "./wire.ts";
 
 /** What to serve, and where. */
 export interface ServeOptions {
@@ -149,7 +149,7 @@ function register(
       };
     }
   }
-  server.addService(definitionOf(implementation.service), handlers);
+  server.addService(wireService(implementation.service), handlers);
 }
 
 function bind(server: grpc.Server, target: string): Promise<number> {

@@ -1,12 +1,31 @@
 /**
- * Services in the form that the gRPC library takes.
+ * Services in the form that the gRPC library takes (its `ServiceDefinition`).
  *
  * @module
  */
 
-import type * as grpc from "@grpc/grpc-js";
 import { Buffer } from "node:buffer";
 import type { Codec, Method, Service } from "./service.ts";
+
+/** One method, as the gRPC library takes it. */
+export interface WireMethod {
+  /** `/package.Service/Method`. */
+  path: string;
+  /** Name as in the .proto file. */
+  originalName: string;
+  /** Whether the client streams. */
+  requestStream: boolean;
+  /** Whether the server streams. */
+  responseStream: boolean;
+  /** Encodes a request. */
+  requestSerialize: (message: unknown) => Buffer;
+  /** Decodes a request. */
+  requestDeserialize: (bytes: Uint8Array) => unknown;
+  /** Encodes a response. */
+  responseSerialize: (message: unknown) => Buffer;
+  /** Decodes a response. */
+  responseDeserialize: (bytes: Uint8Array) => unknown;
+}
 
 function serializer(codec: Codec): (message: unknown) => Buffer {
   return (message) => {
@@ -16,7 +35,7 @@ function serializer(codec: Codec): (message: unknown) => Buffer {
 }
 
 /** One method. */
-export function methodDefinition(method: Method): grpc.MethodDefinition<unknown, unknown> {
+export function wireMethod(method: Method): WireMethod {
   return {
     path: method.path,
     originalName: method.name,
@@ -30,6 +49,6 @@ export function methodDefinition(method: Method): grpc.MethodDefinition<unknown,
 }
 
 /** A whole service. */
-export function definitionOf(service: Service<unknown>): grpc.ServiceDefinition {
-  return Object.fromEntries([...service.methods].map(([key, method]) => [key, methodDefinition(method)]));
+export function wireService(service: Service<unknown>): Record<string, WireMethod> {
+  return Object.fromEntries([...service.methods].map(([key, method]) => [key, wireMethod(method)]));
 }
