@@ -15,7 +15,8 @@
 import { Arena, PAGE_BYTES } from "./arena.ts";
 import { IoError } from "./errno.ts";
 
-const symbols = {
+/** Signatures of the functions of glibc that Drover calls. */
+export const symbols = {
   __errno_location: { parameters: [], result: "pointer" },
   syscall3: { name: "syscall", parameters: ["i32", "u32", "buffer"], result: "i32" },
   syscall6: {
@@ -139,6 +140,7 @@ export interface Mapping {
   readonly pointer: Deno.PointerObject;
   /** The address; user space ends below 2^53, so a number is exact. */
   readonly address: number;
+  /** The bytes. */
   readonly buffer: ArrayBuffer;
 }
 
@@ -186,7 +188,9 @@ export function discard(mapping: Mapping): void {
 
 /** An arena and the mapping under it. */
 export interface MappedArena {
+  /** The arena. */
   readonly arena: Arena;
+  /** Its memory. */
   readonly mapping: Mapping;
 }
 

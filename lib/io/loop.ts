@@ -18,7 +18,7 @@ import { Timers } from "./timers.ts";
 import { FilesLibc } from "./files_libc.ts";
 
 /** The value of `wait` for a wait without end. */
-export const FOREVER = -1;
+const FOREVER = -1;
 
 /** Bytes of one (address, length) pair of a vector: struct iovec on 64-bit machines. */
 const SEGMENT_BYTES = 16;
@@ -50,7 +50,11 @@ export abstract class LoopIo implements Io {
   #stopping = false;
   #disposed = false;
 
-  /** @param arenaBytes size of the arena @throws {IoError} */
+  /**
+   * Maps the arena.
+   *
+   * @throws {IoError} when memory is short
+   */
   constructor(arenaBytes: number) {
     const { arena, mapping } = mapArena(arenaBytes);
     this.arena = arena;
@@ -63,7 +67,7 @@ export abstract class LoopIo implements Io {
   protected abstract start(slot: number): void;
   /** Starts a connection; see {@linkcode Io.connect}. */
   abstract connect(address: Address, who: Completer, tag: number): void;
-  /** Hands over what is queued and waits for an end, at most `ms` milliseconds ({@linkcode FOREVER}, 0: not). */
+  /** Hands over what is queued and waits for an end, at most `ms` milliseconds (below 0: for ever, 0: not at all). */
   protected abstract wait(ms: number): void;
   /** Delivers what the kernel has completed. */
   protected abstract harvest(): void;

@@ -26,9 +26,10 @@ export interface OpenIoOptions {
 
 /** A wrong value of {@linkcode WORLD_VARIABLE}. */
 export class UnknownWorldError extends Error {
+  /** The class, for logs. */
   override readonly name = "UnknownWorldError";
 
-  /** @param value what was found in the environment */
+  /** Names the value and the valid ones. */
   constructor(readonly value: string) {
     super(`${WORLD_VARIABLE} is ${JSON.stringify(value)}; it must be "uring", "poll" or unset`);
   }

@@ -33,6 +33,7 @@ const nobody: Completer = { complete() {} };
 export class Operations {
   /** One of {@linkcode Kind}. */
   readonly kind: Uint8Array<ArrayBuffer> = new Uint8Array(MAX_OPERATIONS);
+  /** The descriptor. */
   readonly fd: Int32Array<ArrayBuffer> = new Int32Array(MAX_OPERATIONS);
   /** Arena offset of the buffer or of the vector. Moves on when a part is done. */
   readonly at: Float64Array<ArrayBuffer> = new Float64Array(MAX_OPERATIONS);

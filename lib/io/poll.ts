@@ -61,7 +61,11 @@ export class PollIo extends LoopIo {
   readonly #retry: Completer = { complete: (slot) => this.#connectAgain(slot) };
   #released = false;
 
-  /** @throws {IoError} when memory is short */
+  /**
+   * Maps the arena and the scratch memory.
+   *
+   * @throws {IoError} when memory is short
+   */
   constructor(arenaBytes: number) {
     super(arenaBytes);
     this.#polled = mapMemory(MAX_OPERATIONS * POLLFD_BYTES);

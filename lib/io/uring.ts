@@ -69,7 +69,11 @@ export class UringIo extends LoopIo {
   #backlogCount = 0;
   #released = false;
 
-  /** @throws {IoError} EPERM, ENOSYS and others where io_uring cannot be used */
+  /**
+   * Maps the arena and sets the ring up.
+   *
+   * @throws {IoError} EPERM, ENOSYS and others where io_uring cannot be used
+   */
   constructor(arenaBytes: number) {
     super(arenaBytes);
     this.#ring = new Ring(SUBMISSION_ENTRIES, MAX_OPERATIONS);

@@ -105,6 +105,8 @@ export class Ring {
   #queued = 0;
 
   /**
+   * Sets the ring up.
+   *
    * @param entries size of the submission queue, a power of two
    * @param completions size of the completion queue: as many as operations can be under way, so that it
    *   cannot overflow
