@@ -13,10 +13,10 @@
 import { type BlockDevice, Op, SECTOR_BYTES } from "../block/device.ts";
 import { Errno } from "../io/errno.ts";
 import { type Completer, type Io, NO_TIMER } from "../io/io.ts";
+import { Later } from "../io/later.ts";
 import { DROP, REFUSE } from "../wire/client.ts";
 import { Feature, FrameType, MAX_FRAME_PAYLOAD } from "../wire/frame.ts";
 import { ADOPT_SLOT, CHECK_INTERVAL_MS, PING_INTERVAL_MS, REPLICA_TIMEOUT_MS, SLOTS } from "./limits.ts";
-import { Later } from "./later.ts";
 import type { Link, LinkOwner } from "./link.ts";
 import { type MemberRecord, Membership, type MembershipHost } from "./membership.ts";
 import { Meters } from "./meters.ts";
@@ -76,7 +76,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
     this.#timeoutMs = options.timeoutMs ?? REPLICA_TIMEOUT_MS;
     this.#overlaps = new Overlaps(this.#slots.offset, this.#slots.length);
     this.#membership = new Membership(io, this);
-    this.#later = new Later(io, (slot) => this.#finish(slot, this.#slots.result[slot]));
+    this.#later = new Later(io, SLOTS, { complete: (slot, result) => this.#finish(slot, result) });
     this.replicas = new ReplicaSet(io, this, options.local);
   }
 
@@ -307,9 +307,8 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
   }
 
   #answerLater(slot: number, result: number): void {
-    this.#slots.result[slot] = result;
     this.#slots.state[slot] = SlotState.ENDING;
-    this.#later.push(slot);
+    this.#later.push(slot, result);
   }
 
   #unhold(slot: number): void {
@@ -390,10 +389,15 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
     this.#arm();
   }
 
-  /** Ends all links; requests under way fail. */
-  close(): void {
+  /** Ends service: replicas that go from now on leave in order and stay members. */
+  retire(): void {
     this.io.cancel(this.#timer);
     this.#started = false;
+  }
+
+  /** Ends all links; requests under way fail. */
+  close(): void {
+    this.retire();
     for (const link of this.replicas.all()) link.close("the volume is being closed");
   }
 }

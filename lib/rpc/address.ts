@@ -12,10 +12,26 @@
 
 import { Code, RpcError } from "./errors.ts";
 
+/** A TCP address. */
+export interface TcpAddress {
+  /** Tells it from a unix socket. */
+  readonly kind: "tcp";
+  /** Name or literal, IPv6 without brackets; empty = all interfaces. */
+  readonly host: string;
+  /** 0 to 65535. */
+  readonly port: number;
+}
+
+/** A unix socket. */
+export interface UnixAddress {
+  /** Tells it from a TCP address. */
+  readonly kind: "unix";
+  /** Path of the socket file. */
+  readonly path: string;
+}
+
 /** A parsed address. */
-export type Address =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
+export type Address = TcpAddress | UnixAddress;
 
 const MAX_PORT = 65535;
 

@@ -203,6 +203,7 @@ export class RpcClient<M> {
     options: CallOptions,
   ): AsyncGenerator<Response, void> {
     const giveUp = (): void => call.cancel();
+    call.on("error", () => {}); // the status may come when nobody is iterating any more
     options.signal?.addEventListener("abort", giveUp, { once: true });
     try {
       for await (const response of call) yield response as Response;

@@ -21,7 +21,7 @@
 
 import "./setup.ts";
 
-export { type Address, formatAddress, parseAddress } from "./address.ts";
+export { type Address, formatAddress, parseAddress, type TcpAddress, type UnixAddress } from "./address.ts";
 export * from "./client.ts";
 export * from "./errors.ts";
 export { google, ptypes } from "./gen/ptypes.js";

@@ -7,7 +7,7 @@
 
 import "./setup.ts";
 import * as grpc from "@grpc/grpc-js";
-import { type Address, formatAddress, parseAddress } from "./address.ts";
+import { type Address, formatAddress, parseAddress, type TcpAddress } from "./address.ts";
 import { Code, RpcError, statusOf } from "./errors.ts";
 import { HealthService, healthService } from "./health.ts";
 import { checkIdentity, type ServerIdentity } from "./identity.ts";
@@ -145,7 +145,9 @@ function register(
       };
     } else {
       handlers[key] = (call: grpc.ServerDuplexStream<unknown, unknown>) => {
-        pump(call, () => handler(call, new Context(call)) as AsyncIterable<unknown>);
+        // The end of the requests must not destroy the call: responses may follow.
+        const requests = call.iterator({ destroyOnReturn: false });
+        pump(call, () => handler(requests, new Context(call)) as AsyncIterable<unknown>);
       };
     }
   }
@@ -162,6 +164,20 @@ function bind(server: grpc.Server, target: string): Promise<number> {
   );
 }
 
+/** Binds to a TCP address; without a host to all interfaces, IPv6 and IPv4 where the host has IPv6. */
+async function bindTcp(server: grpc.Server, wanted: TcpAddress): Promise<TcpAddress> {
+  const to = async (host: string): Promise<TcpAddress> => {
+    const port = await bind(server, formatAddress({ ...wanted, host }).slice("tcp://".length));
+    return { ...wanted, host, port };
+  };
+  if (wanted.host !== "") return await to(wanted.host);
+  try {
+    return await to("::");
+  } catch {
+    return await to("0.0.0.0");
+  }
+}
+
 /** Binds and returns the address with the real port. */
 async function listen(server: grpc.Server, wanted: Address): Promise<Address> {
   const text = formatAddress(wanted);
@@ -172,9 +188,7 @@ async function listen(server: grpc.Server, wanted: Address): Promise<Address> {
       await Deno.chmod(wanted.path, SOCKET_MODE);
       return wanted;
     }
-    const host = wanted.host === "" ? "0.0.0.0" : wanted.host;
-    const port = await bind(server, formatAddress({ ...wanted, host }).slice("tcp://".length));
-    return { kind: "tcp", host, port };
+    return await bindTcp(server, wanted);
   } catch (error) {
     server.forceShutdown();
     if (error instanceof RpcError) throw error;

@@ -5320,11 +5320,14 @@ export namespace ptypes {
         /** Identity of this replica, made once and kept with its data. */
         id: string;
 
-        /** Counts up with every change of the membership. */
+        /** Counts up with every start of an engine; an engine of an older generation is refused. */
         generation: number;
 
         /** Identities of the replicas that were full members in that generation. */
         members: string[];
+
+        /** Counts up with every change of the members within a generation. */
+        revision: number;
 
         /**
          * Creates a new DroverRecord instance using the specified properties.
@@ -5363,11 +5366,14 @@ export namespace ptypes {
             /** Identity of this replica, made once and kept with its data. */
             id?: (string|null);
 
-            /** Counts up with every change of the membership. */
+            /** Counts up with every start of an engine; an engine of an older generation is refused. */
             generation?: (number|null);
 
             /** Identities of the replicas that were full members in that generation. */
             members?: (string[]|null);
+
+            /** Counts up with every change of the members within a generation. */
+            revision?: (number|null);
 
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];

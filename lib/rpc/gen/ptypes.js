@@ -6429,6 +6429,7 @@ export const ptypes = $root.ptypes = (() => {
         DroverRecord.prototype.id = "";
         DroverRecord.prototype.generation = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
         DroverRecord.prototype.members = $util.emptyArray;
+        DroverRecord.prototype.revision = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
 
         DroverRecord.create = function(properties) {
             return new DroverRecord(properties);
@@ -6448,6 +6449,8 @@ export const ptypes = $root.ptypes = (() => {
             if (message.members != null && message.members.length)
                 for (let i = 0; i < message.members.length; ++i)
                     writer.uint32(26).string(message.members[i]);
+            if (message.revision != null && $Object.hasOwnProperty.call(message, "revision") && (typeof message.revision === "object" ? message.revision.low || message.revision.high : message.revision !== 0))
+                writer.uint32(32).uint64(message.revision);
             if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                 for (let i = 0; i < message.$unknowns.length; ++i)
                     writer.raw(message.$unknowns[i]);
@@ -6505,6 +6508,15 @@ export const ptypes = $root.ptypes = (() => {
                         if (!(message.members && message.members.length))
                             message.members = [];
                         message.members.push(reader.stringVerify());
+                        continue;
+                    }
+                case 4: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.uint64()) === "object" ? value.low || value.high : value !== 0)
+                            message.revision = value;
+                        else
+                            delete message.revision;
                         continue;
                     }
                 }

@@ -1,0 +1,102 @@
+/**
+ * A replica as the engine's main thread sees it: its control service.
+ *
+ * @module
+ */
+import type { Address } from "../io/io.ts";
+import { connect, parseAddress, type ptypes, replicaService, type RpcClient } from "../rpc/mod.ts";
+import type { ReplicaMethods } from "../rpc/services.ts";
+import type { Candidate } from "./election.ts";
+
+/** Control calls to one replica; the only part of a start that differs between production and tests. */
+export interface Backend {
+  /** Address people know it by, such as `tcp://127.0.0.1:10000`. */
+  readonly name: string;
+  /** Where its data server listens. */
+  readonly data: Address;
+  /** What it tells about itself in any state. */
+  get(): Promise<BackendInfo>;
+  /** Opens it. @param bytes expected size; 0 = not checked. @returns as {@linkcode get} */
+  open(upgrade: boolean, bytes: number): Promise<BackendInfo>;
+  /** Closes it; nothing happens when it is not open. */
+  close(): Promise<void>;
+  /** Clears a left-over rebuilding flag, best effort. */
+  clearRebuilding(): Promise<void>;
+  /** Frees the connection. */
+  dispose(): void;
+}
+
+/** What a replica tells. */
+export interface BackendInfo extends Omit<Candidate, "name" | "unclean"> {
+  readonly dirty: boolean;
+  /** Bits of `Feature`; 0 from Longhorn. */
+  readonly features: number;
+}
+
+/** Who the calls are meant for; replicas refuse others'. */
+export interface BackendIdentity {
+  readonly volumeName: string;
+  readonly instanceName?: string;
+}
+
+/** Longest time for the calls of a start, milliseconds. Opening a long chain takes a while. */
+const CALL_TIMEOUT_MS = 30_000;
+
+/** Makes the backend of a replica at `tcp://host:port`; its data server is one port above. */
+export function replicaBackend(address: string, identity: BackendIdentity, unixDirectory?: string): Backend {
+  const parsed = parseAddress(address);
+  if (parsed.kind !== "tcp") throw new RangeError(`replica address "${address}": expected tcp://HOST:PORT`);
+  const data: Address = unixDirectory === undefined
+    ? { kind: "tcp", host: parsed.host, port: parsed.port + 1 }
+    : { kind: "unix", path: `${unixDirectory}/${identity.volumeName}.sock` };
+  return new ReplicaBackend(`tcp://${parsed.host}:${parsed.port}`, data, identity);
+}
+
+class ReplicaBackend implements Backend {
+  readonly #client: RpcClient<ReplicaMethods>;
+
+  constructor(readonly name: string, readonly data: Address, identity: BackendIdentity) {
+    this.#client = connect(replicaService, name, { identity, timeoutMs: CALL_TIMEOUT_MS });
+  }
+
+  async get(): Promise<BackendInfo> {
+    return describe((await this.#client.unary("replicaGet", {})).replica);
+  }
+
+  async open(upgrade: boolean, bytes: number): Promise<BackendInfo> {
+    const request = { isUpgrade: upgrade, expectedBackendSize: bytes };
+    return describe((await this.#client.unary("replicaOpen", request)).replica);
+  }
+
+  async close(): Promise<void> {
+    await this.#client.unary("replicaClose", {});
+  }
+
+  async clearRebuilding(): Promise<void> {
+    await this.#client.unary("rebuildingSet", { rebuilding: false });
+  }
+
+  dispose(): void {
+    this.#client.close();
+  }
+}
+
+function describe(replica: ptypes.IReplica | null | undefined): BackendInfo {
+  if (!replica) throw new TypeError("the replica answered without describing itself");
+  return {
+    bytes: Number(replica.size ?? 0),
+    state: replica.state ?? "",
+    sectorBytes: replica.sectorSize ?? 0,
+    rebuilding: replica.rebuilding ?? false,
+    revisionCounter: replica.revisionCounter ?? 0,
+    revisionCounterDisabled: replica.revisionCounterDisabled ?? false,
+    headModifiedNs: replica.lastModifyTime ?? 0,
+    headBytes: replica.headFileSize ?? 0,
+    dirty: replica.dirty ?? false,
+    features: replica.droverFeatures ?? 0,
+    id: replica.drover?.id ?? "",
+    generation: replica.drover?.generation ?? 0,
+    revision: replica.drover?.revision ?? 0,
+    members: replica.drover?.members ?? [],
+  };
+}

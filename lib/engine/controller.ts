@@ -1,0 +1,285 @@
+/**
+ * The engine's main thread: starts a volume from its replicas, knows their modes, starts and stops the
+ * frontend. Everything on the data path happens in the volume thread; this side talks to it through calls.
+ *
+ * @module
+ */
+import type { Logger } from "../log/log.ts";
+import { Code, RpcError } from "../rpc/mod.ts";
+import type { Backend, BackendInfo } from "./backend.ts";
+import { type Candidate, elect, type Election, type ElectionRules } from "./election.ts";
+import type { Mode } from "./link.ts";
+import type { DialBody, StartBody, ThreadEvent, ThreadInfo } from "./thread.ts";
+
+/** The volume thread, as the main thread uses it. */
+export interface VolumeCalls {
+  call(kind: string, body?: unknown, timeoutMs?: number): Promise<unknown>;
+}
+
+/** Options of an engine. */
+export interface ControllerOptions extends ElectionRules {
+  readonly name: string;
+  /** Makes the backend of an address. */
+  readonly backend: (address: string) => Backend;
+  /** Kind of frontend, "" for none, and its options. */
+  readonly frontend: string;
+  readonly frontendOptions?: unknown;
+  /** Start although members of the newest record are missing. The caller knows that they hold nothing newer. */
+  readonly allowMissing: boolean;
+  readonly log: Logger;
+}
+
+/** A volume cannot start. `exitCode` is what the process ends with; 61 marks every replica as failed. */
+export class StartError extends Error {
+  override readonly name = "StartError";
+  constructor(message: string, readonly exitCode: number, options?: ErrorOptions) {
+    super(message, options);
+  }
+}
+
+/** ENODATA: no replica can be used. Callers mark all replicas failed on it. */
+const EXIT_NO_DATA = 61;
+
+/** Time for the volume thread to dial, to record members, to start a frontend; milliseconds. */
+const THREAD_TIMEOUT_MS = 60_000;
+
+/** One replica as the main thread knows it. */
+interface Replica {
+  readonly backend: Backend;
+  mode: Mode;
+  reason: string;
+}
+
+/** A replica that could be opened, or why not. */
+type Opened = { readonly backend: Backend; readonly info: BackendInfo; readonly unclean: boolean };
+
+/** See the module text. */
+export class Controller {
+  readonly #replicas = new Map<string, Replica>();
+  #bytes: number;
+  #started = false;
+  #frontend: string;
+  #endpoint = "";
+  #frontendUp = false;
+
+  constructor(readonly thread: VolumeCalls, readonly options: ControllerOptions) {
+    this.#bytes = options.bytes;
+    this.#frontend = options.frontend;
+  }
+
+  /** Size of the volume, bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** True between a start and a shutdown. */
+  get started(): boolean {
+    return this.#started;
+  }
+
+  /** Kind of frontend, where hosts find it, and whether it is up. */
+  get frontend(): { readonly kind: string; readonly endpoint: string; readonly up: boolean } {
+    return { kind: this.#frontend, endpoint: this.#endpoint, up: this.#frontendUp };
+  }
+
+  /** Replicas with their modes. */
+  replicas(): { readonly name: string; readonly mode: Mode; readonly reason: string }[] {
+    return [...this.#replicas].map(([name, { mode, reason }]) => ({ name, mode, reason }));
+  }
+
+  /** Handles what the volume thread tells unasked. */
+  onEvent(event: ThreadEvent): void {
+    const { log } = this.options;
+    if (event.event === "members") {
+      const { generation, revision, members } = event.record;
+      log.info("members recorded", { generation, revision, members: members.length });
+      return;
+    }
+    log.error("replica failed", { replica: event.name, reason: event.reason });
+    this.#failed(event.name, event.reason);
+  }
+
+  #failed(name: string, reason: string): void {
+    const replica = this.#replicas.get(name);
+    if (!replica || replica.mode === "ERR") return;
+    replica.mode = "ERR";
+    replica.reason = reason;
+    // It may still be open: closing it lets the next start, or a rebuild, find it in order.
+    replica.backend.close().catch(() => {});
+  }
+
+  /**
+   * Starts the volume; nothing happens when it is started.
+   * @throws {StartError} when no replica can be used, or when starting could lose data
+   */
+  async start(addresses: readonly string[]): Promise<void> {
+    if (this.#started) return;
+    const twice = addresses.find((address, i) => addresses.indexOf(address) !== i);
+    if (twice !== undefined) throw new StartError(`replica ${twice} was given twice`, 1);
+    const backends = addresses.map(this.options.backend);
+    for (const backend of backends) this.#replicas.set(backend.name, { backend, mode: "WO", reason: "" });
+    let unavailable = false;
+    const opened: Opened[] = [];
+    await Promise.all(backends.map(async (backend) => {
+      try {
+        opened.push(await this.#open(backend, addresses.length === 1));
+      } catch (error) {
+        unavailable ||= error instanceof RpcError && error.code === Code.UNAVAILABLE;
+        await this.#refuse(backend.name, error instanceof Error ? error.message : String(error));
+      }
+    }));
+    try {
+      await this.#begin(this.#elect(backends, opened), unavailable);
+    } catch (error) {
+      await this.shutdown();
+      throw error;
+    }
+    this.#started = true;
+    if (this.#frontend !== "") await this.startFrontend(this.#frontend);
+  }
+
+  /** One replica: must be closed; data connections first, then opened, as Longhorn's engine does. */
+  async #open(backend: Backend, only: boolean): Promise<Opened> {
+    const before = await backend.get();
+    if (before.state !== "closed") {
+      throw new RangeError(`replica must be closed, cannot add in state: ${before.state}`);
+    }
+    const dial: DialBody = {
+      name: backend.name,
+      data: backend.data,
+      id: before.id,
+      features: before.features,
+    };
+    await this.thread.call("dial", dial, THREAD_TIMEOUT_MS);
+    let info = await backend.open(this.options.upgrade, this.options.currentBytes || this.options.bytes);
+    if (only && info.rebuilding) {
+      await backend.clearRebuilding().catch(() => {});
+      info = await backend.get();
+    }
+    return { backend, info, unclean: before.dirty };
+  }
+
+  #elect(backends: readonly Backend[], opened: readonly Opened[]): Election {
+    // In the order the caller gave, whatever order they answered in.
+    const candidates: Candidate[] = backends.flatMap((backend) =>
+      opened.filter((o) => o.backend === backend).map(({ info, unclean }) => ({
+        ...info,
+        name: backend.name,
+        unclean,
+      }))
+    );
+    return elect(candidates, this.options);
+  }
+
+  async #begin(election: Election, unavailable: boolean): Promise<void> {
+    for (const { name, reason } of election.refused) await this.#refuse(name, reason);
+    if (election.chosen.length === 0) {
+      const why = this.replicas().map(({ name, reason }) => `${name}: ${reason}`).join("; ");
+      const text = unavailable ? "service unavailable" : "replica error";
+      throw new StartError(`no available backend due to ${text} (${why})`, unavailable ? 1 : EXIT_NO_DATA);
+    }
+    if (election.missing.length > 0 && !this.options.allowMissing) {
+      throw new StartError(
+        `${election.missing.length} replica(s) that were complete when the volume last ran are missing ` +
+          `(${
+            election.missing.join(", ")
+          }); they may hold newer data. Bring them back, or allow it explicitly ` +
+          `if they are lost`,
+        1,
+      );
+    }
+    this.#bytes = election.bytes;
+    const names = election.chosen.map((c) => c.name);
+    const body: StartBody = { names, generation: election.generation, readFromOne: election.unclean };
+    await this.thread.call("start", body, THREAD_TIMEOUT_MS);
+    for (const name of names) {
+      const replica = this.#replicas.get(name);
+      if (replica && replica.mode !== "ERR") replica.mode = "RW";
+    }
+    this.options.log.info("volume started", {
+      volume: this.options.name,
+      replicas: names.length,
+      generation: election.generation,
+      unclean: election.unclean,
+    });
+  }
+
+  async #refuse(name: string, reason: string): Promise<void> {
+    this.options.log.warn("replica not used", { replica: name, reason });
+    this.#failed(name, reason);
+    await this.thread.call("fail", { name, reason }).catch(() => {});
+  }
+
+  /** Starts a frontend. @throws {RpcError} when one is up */
+  async startFrontend(kind: string): Promise<void> {
+    if (kind === "") throw new RpcError(Code.UNKNOWN, "cannot start empty frontend");
+    if (this.#frontendUp) throw new RpcError(Code.UNKNOWN, `frontend ${this.#frontend} is up already`);
+    const body = { kind, options: this.options.frontendOptions ?? {} };
+    this.#endpoint = await this.thread.call("frontend", body, THREAD_TIMEOUT_MS) as string;
+    this.#frontend = kind;
+    this.#frontendUp = true;
+    this.options.log.info("frontend up", { frontend: kind, endpoint: this.#endpoint });
+  }
+
+  /** Stops the frontend, if one is up. */
+  async stopFrontend(): Promise<void> {
+    if (!this.#frontendUp) return;
+    await this.thread.call("stopFrontend", null, THREAD_TIMEOUT_MS);
+    this.#frontendUp = false;
+    this.#endpoint = "";
+  }
+
+  /** Sets a replica's mode by order: ERR takes it out. */
+  async setMode(name: string, mode: Mode): Promise<void> {
+    const replica = this.#find(name);
+    if (mode === "WO") throw new RpcError(Code.UNKNOWN, "cannot set to mode WO");
+    if (mode === "ERR" && replica.mode !== "ERR") {
+      await this.thread.call("fail", { name, reason: "set to ERR by order" });
+      this.#failed(name, "set to ERR by order");
+    }
+  }
+
+  /** Forgets a replica. @throws {RpcError} for the last one while the frontend is up */
+  async removeReplica(name: string): Promise<void> {
+    const replica = this.#replicas.get(name);
+    if (!replica) return;
+    const others = [...this.#replicas.values()].filter((r) => r !== replica && r.mode === "RW");
+    if (this.#frontendUp && others.length === 0) {
+      throw new RpcError(Code.UNKNOWN, "cannot remove last replica if volume is up");
+    }
+    await this.thread.call("remove", { name }).catch(() => {});
+    this.#replicas.delete(name);
+    await replica.backend.close().catch(() => {});
+    replica.backend.dispose();
+  }
+
+  #find(name: string): Replica {
+    const replica = this.#replicas.get(name);
+    if (!replica) {
+      throw new RpcError(Code.NOT_FOUND, `replica ${name} is not part of volume ${this.options.name}`);
+    }
+    return replica;
+  }
+
+  /** Counters and modes of the volume thread. */
+  async info(): Promise<ThreadInfo> {
+    return await this.thread.call("info") as ThreadInfo;
+  }
+
+  /** Takes the frontend down, closes all replicas. The process goes on; the volume may be started again. */
+  async shutdown(): Promise<void> {
+    await this.stopFrontend();
+    // Retired first: a replica that closes must not look like one that failed.
+    await this.thread.call("retire").catch(() => {});
+    await Promise.all([...this.#replicas.values()].map(async ({ backend }) => {
+      await backend.close().catch((error) => {
+        this.options.log.warn("replica not closed", { replica: backend.name, reason: String(error) });
+      });
+      backend.dispose();
+    }));
+    await this.thread.call("close").catch(() => {});
+    for (const name of this.#replicas.keys()) await this.thread.call("remove", { name }).catch(() => {});
+    this.#replicas.clear();
+    this.#started = false;
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * The volume thread of the engine: the volume, its frontend, and the calls that the main thread may make. Each
+ * call is a function of JSON to JSON; bodies come from our own main thread, so they are trusted in shape.
+ *
+ * @module
+ */
+import type { BlockDevice } from "../block/device.ts";
+import type { Address, Io } from "../io/io.ts";
+import type { Handlers, Reply } from "../io/mailbox_server.ts";
+import type { MemberRecord } from "./membership.ts";
+import type { ReplicaView } from "./replica_set.ts";
+import type { Meters } from "./meters.ts";
+import { Volume, type VolumeEvents, type VolumeOptions } from "./volume.ts";
+
+/** A frontend as the engine needs it; the rooms of the frontends implement it. */
+export interface ThreadFrontend {
+  readonly endpoint: string;
+  stop(done: () => void): void;
+}
+
+/** Makes a frontend. @throws when the kind is unknown or it cannot listen */
+export type FrontendMaker = (kind: string, options: unknown, device: BlockDevice) => ThreadFrontend;
+
+/** Body of `dial`. */
+export interface DialBody {
+  readonly name: string;
+  readonly data: Address;
+  readonly id: string;
+  readonly features: number;
+}
+
+/** Body of `start`. */
+export interface StartBody {
+  readonly names: readonly string[];
+  readonly generation: number;
+  /** Copies may differ: read from one only. */
+  readonly readFromOne: boolean;
+}
+
+/** Answer of `info`. */
+export interface ThreadInfo {
+  readonly bytes: number;
+  readonly requests: number;
+  readonly replicas: readonly ReplicaView[];
+  readonly totals: ReturnType<Meters["totals"]>;
+}
+
+/** What the volume thread tells unasked. */
+export type ThreadEvent =
+  | { readonly event: "failed"; readonly name: string; readonly reason: string }
+  | { readonly event: "members"; readonly record: MemberRecord };
+
+/** See the module text. */
+export class EngineThread implements VolumeEvents {
+  readonly volume: Volume;
+  #frontend: ThreadFrontend | undefined;
+  readonly #dialing = new Map<string, Reply>();
+  #starting: Reply | undefined;
+
+  /**
+   * @param makeFrontend makes frontends over this thread's Io
+   * @param notify takes events to the main thread
+   */
+  constructor(
+    readonly io: Io,
+    options: VolumeOptions,
+    readonly makeFrontend: FrontendMaker,
+    readonly notify: (event: ThreadEvent) => void,
+  ) {
+    this.volume = new Volume(io, options, this);
+  }
+
+  /** The calls of the main thread. */
+  handlers(): Handlers {
+    const volume = this.volume;
+    return {
+      dial: (body, reply) => {
+        const { name, data, id, features } = body as DialBody;
+        this.#dialing.set(name, reply);
+        volume.replicas.dial(name, data, id, features);
+      },
+      start: (body, reply) => this.#start(body as StartBody, reply),
+      fail: (body, reply) => {
+        const { name, reason } = body as { name: string; reason: string };
+        volume.replicas.find(name).close(reason);
+        reply.ok();
+      },
+      remove: (body, reply) => {
+        volume.replicas.remove((body as { name: string }).name);
+        reply.ok();
+      },
+      info: (_body, reply) => reply.ok(this.info()),
+      frontend: (body, reply) => {
+        const { kind, options } = body as { kind: string; options: unknown };
+        if (this.#frontend) throw new RangeError("a frontend is up already");
+        this.#frontend = this.makeFrontend(kind, options, volume);
+        reply.ok(this.#frontend.endpoint);
+      },
+      stopFrontend: (_body, reply) => {
+        const frontend = this.#frontend;
+        this.#frontend = undefined;
+        if (frontend) frontend.stop(() => reply.ok());
+        else reply.ok();
+      },
+      retire: (_body, reply) => {
+        volume.retire();
+        reply.ok();
+      },
+      close: (_body, reply) => {
+        volume.close();
+        reply.ok();
+      },
+    };
+  }
+
+  #start({ names, generation, readFromOne }: StartBody, reply: Reply): void {
+    for (const name of names) this.volume.admit(name, "RW");
+    if (readFromOne) this.volume.readFromOne();
+    this.#starting = reply;
+    this.volume.start(generation);
+  }
+
+  /** What `info` answers. */
+  info(): ThreadInfo {
+    const { volume } = this;
+    return {
+      bytes: volume.bytes,
+      requests: volume.used,
+      replicas: volume.replicas.views(),
+      totals: volume.meters.totals(),
+    };
+  }
+
+  /** See {@linkcode VolumeEvents}. */
+  onConnected(name: string): void {
+    this.#dialing.get(name)?.ok();
+    this.#dialing.delete(name);
+  }
+
+  /** See {@linkcode VolumeEvents}. */
+  onFailed(name: string, reason: string): void {
+    const dialing = this.#dialing.get(name);
+    this.#dialing.delete(name);
+    if (dialing) dialing.error(new Error(reason));
+    else this.notify({ event: "failed", name, reason });
+  }
+
+  /** See {@linkcode VolumeEvents}. */
+  onRecorded(record: MemberRecord): void {
+    const starting = this.#starting;
+    this.#starting = undefined;
+    if (starting) {
+      if (this.volume.replicas.readers.length > 0) starting.ok(record);
+      else starting.error(new Error("no available backend due to replica error"));
+    }
+    this.notify({ event: "members", record });
+  }
+}

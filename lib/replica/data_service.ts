@@ -1,0 +1,200 @@
+/**
+ * The replica's side of the data protocol: frames in, operations on the replica directory out.
+ *
+ * It also keeps superseded engines away. An engine that records its generation here ({@linkcode
+ * FrameType.ADOPT}) excludes every connection of a lower generation from then on: their reads could be stale
+ * and their writes would be lost. An engine of Longhorn never adopts; it is served as long as nobody else has
+ * adopted since the directory was opened.
+ *
+ * @module
+ */
+import { Errno, errnoText } from "../io/errno.ts";
+import type { Completer, Io } from "../io/io.ts";
+import { Later } from "../io/later.ts";
+import type { FrameHandler, FrameServer, FrameServerOptions } from "../wire/server.ts";
+import { FrameType, frameTypeName } from "../wire/frame.ts";
+
+/** The record that engines keep on replicas; see the engine's membership. */
+export interface AdoptedRecord {
+  readonly generation: number;
+  readonly revision: number;
+  readonly members: readonly string[];
+}
+
+/** What the data service needs from an open replica directory. Completions as everywhere. */
+export interface ReplicaStore {
+  /** Size of the volume, bytes. */
+  readonly bytes: number;
+  /** Why it cannot serve any more (a failed sync, an unreadable directory), or "". */
+  readonly fault: string;
+  /** The record found at opening or adopted since, or undefined. */
+  readonly record: AdoptedRecord | undefined;
+  read(offset: number, length: number, at: number, who: Completer, tag: number): void;
+  write(offset: number, length: number, at: number, durable: boolean, who: Completer, tag: number): void;
+  unmap(offset: number, length: number, who: Completer, tag: number): void;
+  flush(who: Completer, tag: number): void;
+  /** Makes the record durable before it returns; undefined removes it. @throws {IoError} */
+  adopt(record: AdoptedRecord | undefined): void;
+}
+
+/** Most connections and requests of one replica. */
+const MAX_CONNECTIONS = 64;
+const MAX_REQUESTS = 512;
+
+/** See the module text. */
+export class DataService implements FrameHandler {
+  #store: ReplicaStore | undefined;
+  #state = "closed";
+  /** Highest generation adopted since the directory was opened; 0 = none. */
+  #generation = 0;
+  readonly #peerGeneration = new Float64Array(MAX_CONNECTIONS);
+  #problem = "";
+  readonly #later: Later;
+  readonly #whoLater: (Completer | undefined)[] = [];
+
+  /** @param io the volume thread's world */
+  constructor(readonly io: Io) {
+    this.#later = new Later(io, MAX_REQUESTS, {
+      complete: (tag, result) => {
+        const who = this.#whoLater[tag];
+        this.#whoLater[tag] = undefined;
+        who?.complete(tag, result);
+      },
+    });
+  }
+
+  /** Bounds that go with this handler. */
+  static readonly options: FrameServerOptions = { maxConnections: MAX_CONNECTIONS, depth: MAX_REQUESTS };
+
+  /** Serves an open directory from now on, or none. @param state for answers to pings */
+  use(store: ReplicaStore | undefined, state: string): void {
+    this.#store = store;
+    this.#state = state;
+    this.#generation = 0;
+    this.#peerGeneration.fill(0);
+  }
+
+  /** See {@linkcode FrameHandler}. */
+  serves(type: number): boolean {
+    switch (type) {
+      case FrameType.READ:
+      case FrameType.WRITE:
+      case FrameType.UNMAP:
+      case FrameType.PING:
+      case FrameType.FLUSH:
+      case FrameType.WRITE_DURABLE:
+      case FrameType.ADOPT:
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** See {@linkcode FrameHandler}. */
+  start(
+    type: number,
+    offset: number,
+    size: number,
+    at: number,
+    peer: number,
+    who: Completer,
+    tag: number,
+  ): void {
+    const store = this.#store;
+    if (store === undefined || store.fault !== "") return this.#answer(-Errno.ENODEV, who, tag);
+    if (type === FrameType.PING) return this.#answer(0, who, tag);
+    if (type === FrameType.ADOPT) return this.#adopt(store, size, at, peer, who, tag);
+    if (this.#peerGeneration[peer] < this.#generation) return this.#answer(-Errno.EPERM, who, tag);
+    if (!(offset >= 0 && offset + size <= store.bytes)) return this.#answer(-Errno.EINVAL, who, tag);
+    if (type === FrameType.READ) return store.read(offset, size, at, who, tag);
+    if (type === FrameType.FLUSH) return store.flush(who, tag);
+    // A record of members that this engine does not keep would be wrong after its first change.
+    if (this.#generation === 0 && store.record !== undefined && !this.#forget(store)) {
+      return this.#answer(-Errno.EIO, who, tag);
+    }
+    if (type === FrameType.UNMAP) return store.unmap(offset, size, who, tag);
+    return store.write(offset, size, at, type === FrameType.WRITE_DURABLE, who, tag);
+  }
+
+  #answer(result: number, who: Completer, tag: number): void {
+    this.#whoLater[tag] = who;
+    this.#later.push(tag, result);
+  }
+
+  #forget(store: ReplicaStore): boolean {
+    try {
+      store.adopt(undefined);
+      return true;
+    } catch (error) {
+      this.#problem = error instanceof Error ? error.message : String(error);
+      return false;
+    }
+  }
+
+  #adopt(store: ReplicaStore, length: number, at: number, peer: number, who: Completer, tag: number): void {
+    const record = parseRecord(this.io.arena.u8.slice(at, at + length));
+    if (record === undefined) return this.#answer(-Errno.EPROTO, who, tag);
+    const known = store.record;
+    const durable = known?.generation ?? 0;
+    if (record.generation < Math.max(this.#generation, durable)) return this.#answer(-Errno.EPERM, who, tag);
+    this.#peerGeneration[peer] = record.generation;
+    this.#generation = record.generation;
+    if (!known || durable !== record.generation || known.revision < record.revision) {
+      try {
+        store.adopt(record);
+      } catch (error) {
+        this.#problem = error instanceof Error ? error.message : String(error);
+        return this.#answer(-Errno.EIO, who, tag);
+      }
+    }
+    this.#answer(0, who, tag);
+  }
+
+  /** See {@linkcode FrameHandler}. The texts are matched by engines of both projects. */
+  errorText(type: number, offset: number, size: number, result: number): string {
+    const store = this.#store;
+    if (store === undefined) return `ping failure: replica state ${this.#state}`;
+    if (store.fault !== "") return `ping failure due to ${store.fault}`;
+    switch (result) {
+      case -Errno.EPERM:
+        return `this engine was superseded: the replica serves generation ${this.#generation} only`;
+      case -Errno.EINVAL:
+        if (type === FrameType.READ) return "unexpected EOF";
+        return `${
+          frameTypeName(type)
+        } of ${size} bytes at offset ${offset} is beyond the size ${store.bytes}`;
+      case -Errno.EPROTO:
+        return "the record of members cannot be read";
+      default: {
+        const problem = this.#problem && type === FrameType.ADOPT ? `: ${this.#problem}` : "";
+        return `${frameTypeName(type)} of ${size} bytes at offset ${offset}: ${errnoText(result)}${problem}`;
+      }
+    }
+  }
+
+  /** See {@linkcode FrameHandler}. */
+  onGone(peer: number): void {
+    this.#peerGeneration[peer] = 0;
+  }
+}
+
+/** The server for a data service. */
+export type DataServer = FrameServer;
+
+function parseRecord(bytes: Uint8Array): AdoptedRecord | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== "object" || value === null) return undefined;
+  const { generation, revision, members } = value as Record<string, unknown>;
+  if (!isCount(generation) || generation === 0 || !isCount(revision)) return undefined;
+  if (!Array.isArray(members) || !members.every((m): m is string => typeof m === "string")) return undefined;
+  return { generation, revision, members };
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+}
