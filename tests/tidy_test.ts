@@ -36,7 +36,7 @@ const sources: readonly Source[] = SOURCE_DIRECTORIES.flatMap(typescriptFiles)
   .map(({ path, text }) => ({ path, text, code: codeOnly(text) }));
 
 function isTest(path: string): boolean {
-  return path.startsWith("tests/") || path.endsWith("_test.ts");
+  return path.startsWith("tests/") || /_test(?:_worker)?\.ts$/.test(path);
 }
 
 /** Where a pattern stands in the chosen part of the sources, as `file:line: match`. */
@@ -105,13 +105,18 @@ Deno.test("no test is ignored without a reason, and none runs alone", () => {
   );
 });
 
-Deno.test("Workers are started in the form that bundling understands, and are listed", () => {
-  const form = /new Worker\(\s*new URL\(\s*"\.{1,2}\/[^"]*_worker\.ts",\s*import\.meta\.url\s*,?\s*\)/;
-  const odd = sources.filter(({ path }) => !isTest(path)).flatMap(({ path, text, code }) =>
-    [...code.matchAll(/\bnew Worker\(/g)].filter(({ index }) => !form.test(text.slice(index, index + 300)))
-      .map(({ index }) => `${path}:${lineAt(text, index)}`)
+Deno.test("Workers are named in the form that bundling understands, and are listed", () => {
+  const form = /new URL\(\s*("\.{1,2}\/[^"]*_worker\.ts"),\s*import\.meta\.url\s*,?\s*\)/g;
+  const odd = sources.filter(({ path }) => /^(?:lib|cmd)\//.test(path) && !isTest(path)).flatMap(
+    ({ path, text }) => {
+      const fine = new Set([...text.matchAll(form)].map((match) => match.index + match[0].indexOf('"')));
+      const named = text.matchAll(/(["'`])[^"'`\n]*_worker\.[tj]s\1/g);
+      return [...named].filter(({ index }) => !fine.has(index)).map(({ index }) =>
+        `${path}:${lineAt(text, index)}`
+      );
+    },
   );
-  none(odd, 'start Workers as new Worker(new URL("./NAME_worker.ts", import.meta.url), { type: "module" })');
+  none(odd, 'name a Worker as new URL("./NAME_worker.ts", import.meta.url)');
   const files = sources.map(({ path }) => path).filter((path) =>
     path.endsWith("_worker.ts") && !isTest(path)
   );
@@ -146,7 +151,7 @@ async function complaints(args: readonly string[]): Promise<string> {
 }
 
 Deno.test("everything that is exported is documented", async () => {
-  const paths = sources.map(({ path }) => path).filter((path) => !path.endsWith("_test.ts"));
+  const paths = sources.map(({ path }) => path).filter((path) => !/_test(?:_worker)?\.ts$/.test(path));
   const report = await complaints(["doc", "--lint", ...paths]);
   const found = [...report.matchAll(/error\[([\w-]+)\]: (.*)\n\s*--> (.*)/g)]
     .map(([, rule, text, place]) => `${place?.replace(`${ROOT}/`, "")}: ${rule}: ${text}`);

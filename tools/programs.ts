@@ -1,10 +1,10 @@
 /**
  * Drover's programs and the Worker files they start: what `deno task build` compiles and `deno task dist` bundles.
  *
- * A Worker is always started as `new Worker(new URL("./NAME_worker.ts", import.meta.url), { type: "module" })`,
- * with the path as a literal. That form works from source; bundling finds it in its output and points it at the
- * bundled Worker, which lies beside the program. So Worker files end in `_worker.ts`, have names that are unique in
- * the repository, and are listed here (a test compares).
+ * A Worker is always named as `new URL("./NAME_worker.ts", import.meta.url)`, with the path as a literal. That form
+ * works from source; bundling finds it in its output and points it at the bundled Worker, which lies beside the
+ * program. So Worker files end in `_worker.ts`, have names that are unique in the repository, and are listed here (a
+ * test compares).
  *
  * @module
  */
