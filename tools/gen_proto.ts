@@ -133,10 +133,24 @@ function roundFields(code: string, names: Iterable<string>): string {
 }
 
 /**
+ * Makes the types say what a decoded message really is: message fields and elements are messages, with all their
+ * defaults, not plain objects in which everything may be absent.
+ */
+function sharpenTypes(types: string): string {
+  let inClass = false;
+  return types.split("\n").map((line) => {
+    const start = /^\s*(?:export )?(class|interface|namespace|enum|type) /.exec(line);
+    if (start !== null) inClass = start[1] === "class";
+    if (/^\s+static decode\(/.test(line)) return line.replace(/\): ([\w.]+) & \1\.\$Shape;/, "): $1;");
+    return inClass && /^\s+\w+\??: /.test(line) ? line.replaceAll(".$Properties", "") : line;
+  }).join("\n");
+}
+
+/**
  * Prepares the types for the documentation check: a comment where pbjs leaves none, and no base class of
  * protobufjs behind the service classes, whose methods are never called.
  */
-function finishTypes(types: string): string {
+function documentTypes(types: string): string {
   let documented = false;
   return types.replaceAll(" extends $protobuf.rpc.Service {", " {").split("\n").map((line) => {
     const match = /^(\s*)(?:export )?(static|namespace) (\w+)/.exec(line);
@@ -172,7 +186,7 @@ async function generateGroup(name: string, files: readonly string[]): Promise<[s
   return [
     `${head}// @ts-self-types="./${name}.d.ts"\nimport "../numbers.ts";\n` +
     roundFields(code, nearestFields(root, new Set())),
-    head + finishTypes(types),
+    head + documentTypes(sharpenTypes(types)),
   ];
 }
 

@@ -127,7 +127,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.health.v1.HealthCheckRequest & grpc.health.v1.HealthCheckRequest.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.health.v1.HealthCheckRequest;
             }
 
             /** What belongs to HealthCheckRequest. */
@@ -194,7 +194,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.health.v1.HealthCheckResponse & grpc.health.v1.HealthCheckResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.health.v1.HealthCheckResponse;
             }
 
             /** What belongs to HealthCheckResponse. */
@@ -314,7 +314,7 @@ export namespace grpc {
                 fileContainingSymbol?: (string|null);
 
                 /** ServerReflectionRequest fileContainingExtension. */
-                fileContainingExtension?: (grpc.reflection.v1.ExtensionRequest.$Properties|null);
+                fileContainingExtension?: (grpc.reflection.v1.ExtensionRequest|null);
 
                 /** ServerReflectionRequest allExtensionNumbersOfType. */
                 allExtensionNumbersOfType?: (string|null);
@@ -350,7 +350,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ServerReflectionRequest & grpc.reflection.v1.ServerReflectionRequest.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ServerReflectionRequest;
             }
 
             /** What belongs to ServerReflectionRequest. */
@@ -448,7 +448,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ExtensionRequest & grpc.reflection.v1.ExtensionRequest.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ExtensionRequest;
             }
 
             /** What belongs to ExtensionRequest. */
@@ -494,19 +494,19 @@ export namespace grpc {
                 validHost: string;
 
                 /** ServerReflectionResponse originalRequest. */
-                originalRequest?: (grpc.reflection.v1.ServerReflectionRequest.$Properties|null);
+                originalRequest?: (grpc.reflection.v1.ServerReflectionRequest|null);
 
                 /** ServerReflectionResponse fileDescriptorResponse. */
-                fileDescriptorResponse?: (grpc.reflection.v1.FileDescriptorResponse.$Properties|null);
+                fileDescriptorResponse?: (grpc.reflection.v1.FileDescriptorResponse|null);
 
                 /** ServerReflectionResponse allExtensionNumbersResponse. */
-                allExtensionNumbersResponse?: (grpc.reflection.v1.ExtensionNumberResponse.$Properties|null);
+                allExtensionNumbersResponse?: (grpc.reflection.v1.ExtensionNumberResponse|null);
 
                 /** ServerReflectionResponse listServicesResponse. */
-                listServicesResponse?: (grpc.reflection.v1.ListServiceResponse.$Properties|null);
+                listServicesResponse?: (grpc.reflection.v1.ListServiceResponse|null);
 
                 /** ServerReflectionResponse errorResponse. */
-                errorResponse?: (grpc.reflection.v1.ErrorResponse.$Properties|null);
+                errorResponse?: (grpc.reflection.v1.ErrorResponse|null);
 
                 /** ServerReflectionResponse messageResponse. */
                 messageResponse?: ("fileDescriptorResponse"|"allExtensionNumbersResponse"|"listServicesResponse"|"errorResponse");
@@ -536,7 +536,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ServerReflectionResponse & grpc.reflection.v1.ServerReflectionResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ServerReflectionResponse;
             }
 
             /** What belongs to ServerReflectionResponse. */
@@ -631,7 +631,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.FileDescriptorResponse & grpc.reflection.v1.FileDescriptorResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.FileDescriptorResponse;
             }
 
             /** What belongs to FileDescriptorResponse. */
@@ -701,7 +701,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ExtensionNumberResponse & grpc.reflection.v1.ExtensionNumberResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ExtensionNumberResponse;
             }
 
             /** What belongs to ExtensionNumberResponse. */
@@ -744,7 +744,7 @@ export namespace grpc {
                 $unknowns?: Uint8Array[];
 
                 /** ListServiceResponse service. */
-                service: grpc.reflection.v1.ServiceResponse.$Properties[];
+                service: grpc.reflection.v1.ServiceResponse[];
 
                 /**
                  * Creates a new ListServiceResponse instance using the specified properties.
@@ -771,7 +771,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ListServiceResponse & grpc.reflection.v1.ListServiceResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ListServiceResponse;
             }
 
             /** What belongs to ListServiceResponse. */
@@ -838,7 +838,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ServiceResponse & grpc.reflection.v1.ServiceResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ServiceResponse;
             }
 
             /** What belongs to ServiceResponse. */
@@ -908,7 +908,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ErrorResponse & grpc.reflection.v1.ErrorResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1.ErrorResponse;
             }
 
             /** What belongs to ErrorResponse. */
@@ -1011,7 +1011,7 @@ export namespace grpc {
                 fileContainingSymbol?: (string|null);
 
                 /** ServerReflectionRequest fileContainingExtension. */
-                fileContainingExtension?: (grpc.reflection.v1alpha.ExtensionRequest.$Properties|null);
+                fileContainingExtension?: (grpc.reflection.v1alpha.ExtensionRequest|null);
 
                 /** ServerReflectionRequest allExtensionNumbersOfType. */
                 allExtensionNumbersOfType?: (string|null);
@@ -1047,7 +1047,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ServerReflectionRequest & grpc.reflection.v1alpha.ServerReflectionRequest.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ServerReflectionRequest;
             }
 
             /** What belongs to ServerReflectionRequest. */
@@ -1145,7 +1145,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ExtensionRequest & grpc.reflection.v1alpha.ExtensionRequest.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ExtensionRequest;
             }
 
             /** What belongs to ExtensionRequest. */
@@ -1191,19 +1191,19 @@ export namespace grpc {
                 validHost: string;
 
                 /** ServerReflectionResponse originalRequest. */
-                originalRequest?: (grpc.reflection.v1alpha.ServerReflectionRequest.$Properties|null);
+                originalRequest?: (grpc.reflection.v1alpha.ServerReflectionRequest|null);
 
                 /** ServerReflectionResponse fileDescriptorResponse. */
-                fileDescriptorResponse?: (grpc.reflection.v1alpha.FileDescriptorResponse.$Properties|null);
+                fileDescriptorResponse?: (grpc.reflection.v1alpha.FileDescriptorResponse|null);
 
                 /** ServerReflectionResponse allExtensionNumbersResponse. */
-                allExtensionNumbersResponse?: (grpc.reflection.v1alpha.ExtensionNumberResponse.$Properties|null);
+                allExtensionNumbersResponse?: (grpc.reflection.v1alpha.ExtensionNumberResponse|null);
 
                 /** ServerReflectionResponse listServicesResponse. */
-                listServicesResponse?: (grpc.reflection.v1alpha.ListServiceResponse.$Properties|null);
+                listServicesResponse?: (grpc.reflection.v1alpha.ListServiceResponse|null);
 
                 /** ServerReflectionResponse errorResponse. */
-                errorResponse?: (grpc.reflection.v1alpha.ErrorResponse.$Properties|null);
+                errorResponse?: (grpc.reflection.v1alpha.ErrorResponse|null);
 
                 /** ServerReflectionResponse messageResponse. */
                 messageResponse?: ("fileDescriptorResponse"|"allExtensionNumbersResponse"|"listServicesResponse"|"errorResponse");
@@ -1233,7 +1233,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ServerReflectionResponse & grpc.reflection.v1alpha.ServerReflectionResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ServerReflectionResponse;
             }
 
             /** What belongs to ServerReflectionResponse. */
@@ -1328,7 +1328,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.FileDescriptorResponse & grpc.reflection.v1alpha.FileDescriptorResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.FileDescriptorResponse;
             }
 
             /** What belongs to FileDescriptorResponse. */
@@ -1398,7 +1398,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ExtensionNumberResponse & grpc.reflection.v1alpha.ExtensionNumberResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ExtensionNumberResponse;
             }
 
             /** What belongs to ExtensionNumberResponse. */
@@ -1441,7 +1441,7 @@ export namespace grpc {
                 $unknowns?: Uint8Array[];
 
                 /** ListServiceResponse service. */
-                service: grpc.reflection.v1alpha.ServiceResponse.$Properties[];
+                service: grpc.reflection.v1alpha.ServiceResponse[];
 
                 /**
                  * Creates a new ListServiceResponse instance using the specified properties.
@@ -1468,7 +1468,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ListServiceResponse & grpc.reflection.v1alpha.ListServiceResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ListServiceResponse;
             }
 
             /** What belongs to ListServiceResponse. */
@@ -1535,7 +1535,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ServiceResponse & grpc.reflection.v1alpha.ServiceResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ServiceResponse;
             }
 
             /** What belongs to ServiceResponse. */
@@ -1605,7 +1605,7 @@ export namespace grpc {
                  * @throws {Error} If the payload is not a reader or valid buffer
                  * @throws {$protobuf.util.ProtocolError} If required fields are missing
                  */
-                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ErrorResponse & grpc.reflection.v1alpha.ErrorResponse.$Shape;
+                static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): grpc.reflection.v1alpha.ErrorResponse;
             }
 
             /** What belongs to ErrorResponse. */

@@ -95,7 +95,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.ShardEndpoint & imrpc.ShardEndpoint.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.ShardEndpoint;
     }
 
     /** What belongs to ShardEndpoint. */
@@ -147,7 +147,7 @@ export namespace imrpc {
         stripSizeKb: number;
 
         /** ShardGroupSpec shards. */
-        shards: { [k: string]: imrpc.ShardEndpoint.$Properties };
+        shards: { [k: string]: imrpc.ShardEndpoint };
 
         /** ShardGroupSpec salvageRequested. */
         salvageRequested: boolean;
@@ -177,7 +177,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.ShardGroupSpec & imrpc.ShardGroupSpec.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.ShardGroupSpec;
     }
 
     /** What belongs to ShardGroupSpec. */
@@ -636,7 +636,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.ProcessInstanceSpec & imrpc.ProcessInstanceSpec.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.ProcessInstanceSpec;
     }
 
     /** What belongs to ProcessInstanceSpec. */
@@ -721,7 +721,7 @@ export namespace imrpc {
         lvsUuid: string;
 
         /** SpdkInstanceSpec shardGroupSpec. */
-        shardGroupSpec?: (imrpc.ShardGroupSpec.$Properties|null);
+        shardGroupSpec?: (imrpc.ShardGroupSpec|null);
 
         /**
          * Creates a new SpdkInstanceSpec instance using the specified properties.
@@ -748,7 +748,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SpdkInstanceSpec & imrpc.SpdkInstanceSpec.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SpdkInstanceSpec;
     }
 
     /** What belongs to SpdkInstanceSpec. */
@@ -848,10 +848,10 @@ export namespace imrpc {
         portArgs: string[];
 
         /** InstanceSpec processInstanceSpec. */
-        processInstanceSpec?: (imrpc.ProcessInstanceSpec.$Properties|null);
+        processInstanceSpec?: (imrpc.ProcessInstanceSpec|null);
 
         /** InstanceSpec spdkInstanceSpec. */
-        spdkInstanceSpec?: (imrpc.SpdkInstanceSpec.$Properties|null);
+        spdkInstanceSpec?: (imrpc.SpdkInstanceSpec|null);
 
         /** InstanceSpec dataEngine. */
         dataEngine: imrpc.DataEngine;
@@ -893,7 +893,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceSpec & imrpc.InstanceSpec.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceSpec;
     }
 
     /** What belongs to InstanceSpec. */
@@ -1011,7 +1011,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineFrontendNvmeTcpPath & imrpc.EngineFrontendNvmeTcpPath.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineFrontendNvmeTcpPath;
     }
 
     /** What belongs to EngineFrontendNvmeTcpPath. */
@@ -1114,7 +1114,7 @@ export namespace imrpc {
         preferredPath: string;
 
         /** InstanceStatus paths. */
-        paths: imrpc.EngineFrontendNvmeTcpPath.$Properties[];
+        paths: imrpc.EngineFrontendNvmeTcpPath[];
 
         /**
          * Creates a new InstanceStatus instance using the specified properties.
@@ -1141,7 +1141,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceStatus & imrpc.InstanceStatus.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceStatus;
     }
 
     /** What belongs to InstanceStatus. */
@@ -1229,7 +1229,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** InstanceCreateRequest spec. */
-        spec?: (imrpc.InstanceSpec.$Properties|null);
+        spec?: (imrpc.InstanceSpec|null);
 
         /** InstanceCreateRequest dataLayoutType. */
         dataLayoutType: imrpc.DataLayoutType;
@@ -1259,7 +1259,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceCreateRequest & imrpc.InstanceCreateRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceCreateRequest;
     }
 
     /** What belongs to InstanceCreateRequest. */
@@ -1347,7 +1347,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceDeleteRequest & imrpc.InstanceDeleteRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceDeleteRequest;
     }
 
     /** What belongs to InstanceDeleteRequest. */
@@ -1441,7 +1441,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceGetRequest & imrpc.InstanceGetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceGetRequest;
     }
 
     /** What belongs to InstanceGetRequest. */
@@ -1526,7 +1526,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceLogRequest & imrpc.InstanceLogRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceLogRequest;
     }
 
     /** What belongs to InstanceLogRequest. */
@@ -1575,10 +1575,10 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** InstanceResponse spec. */
-        spec?: (imrpc.InstanceSpec.$Properties|null);
+        spec?: (imrpc.InstanceSpec|null);
 
         /** InstanceResponse status. */
-        status?: (imrpc.InstanceStatus.$Properties|null);
+        status?: (imrpc.InstanceStatus|null);
 
         /** InstanceResponse deleted. */
         deleted: boolean;
@@ -1608,7 +1608,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceResponse & imrpc.InstanceResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceResponse;
     }
 
     /** What belongs to InstanceResponse. */
@@ -1654,7 +1654,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** InstanceListResponse instances. */
-        instances: { [k: string]: imrpc.InstanceResponse.$Properties };
+        instances: { [k: string]: imrpc.InstanceResponse };
 
         /**
          * Creates a new InstanceListResponse instance using the specified properties.
@@ -1681,7 +1681,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceListResponse & imrpc.InstanceListResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceListResponse;
     }
 
     /** What belongs to InstanceListResponse. */
@@ -1721,7 +1721,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** InstanceReplaceRequest spec. */
-        spec?: (imrpc.InstanceSpec.$Properties|null);
+        spec?: (imrpc.InstanceSpec|null);
 
         /** InstanceReplaceRequest terminateSignal. */
         terminateSignal: string;
@@ -1751,7 +1751,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceReplaceRequest & imrpc.InstanceReplaceRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceReplaceRequest;
     }
 
     /** What belongs to InstanceReplaceRequest. */
@@ -1827,7 +1827,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceSuspendRequest & imrpc.InstanceSuspendRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceSuspendRequest;
     }
 
     /** What belongs to InstanceSuspendRequest. */
@@ -1906,7 +1906,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceResumeRequest & imrpc.InstanceResumeRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceResumeRequest;
     }
 
     /** What belongs to InstanceResumeRequest. */
@@ -1985,7 +1985,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceDeleteTargetRequest & imrpc.InstanceDeleteTargetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceDeleteTargetRequest;
     }
 
     /** What belongs to InstanceDeleteTargetRequest. */
@@ -2073,7 +2073,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceSwitchOverTargetRequest & imrpc.InstanceSwitchOverTargetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.InstanceSwitchOverTargetRequest;
     }
 
     /** What belongs to InstanceSwitchOverTargetRequest. */
@@ -2158,7 +2158,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogSetLevelRequest & imrpc.LogSetLevelRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogSetLevelRequest;
     }
 
     /** What belongs to LogSetLevelRequest. */
@@ -2231,7 +2231,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogSetFlagsRequest & imrpc.LogSetFlagsRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogSetFlagsRequest;
     }
 
     /** What belongs to LogSetFlagsRequest. */
@@ -2301,7 +2301,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogGetLevelRequest & imrpc.LogGetLevelRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogGetLevelRequest;
     }
 
     /** What belongs to LogGetLevelRequest. */
@@ -2368,7 +2368,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogGetFlagsRequest & imrpc.LogGetFlagsRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogGetFlagsRequest;
     }
 
     /** What belongs to LogGetFlagsRequest. */
@@ -2435,7 +2435,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogGetLevelResponse & imrpc.LogGetLevelResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogGetLevelResponse;
     }
 
     /** What belongs to LogGetLevelResponse. */
@@ -2502,7 +2502,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogGetFlagsResponse & imrpc.LogGetFlagsResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.LogGetFlagsResponse;
     }
 
     /** What belongs to LogGetFlagsResponse. */
@@ -3489,7 +3489,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.ProxyEngineRequest & imrpc.ProxyEngineRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.ProxyEngineRequest;
     }
 
     /** What belongs to ProxyEngineRequest. */
@@ -3544,7 +3544,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineVersionProxyResponse version. */
-        version?: (ptypes.VersionOutput.$Properties|null);
+        version?: (ptypes.VersionOutput|null);
 
         /**
          * Creates a new EngineVersionProxyResponse instance using the specified properties.
@@ -3571,7 +3571,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVersionProxyResponse & imrpc.EngineVersionProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVersionProxyResponse;
     }
 
     /** What belongs to EngineVersionProxyResponse. */
@@ -3611,7 +3611,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineVolumeGetProxyResponse volume. */
-        volume?: (ptypes.Volume.$Properties|null);
+        volume?: (ptypes.Volume|null);
 
         /**
          * Creates a new EngineVolumeGetProxyResponse instance using the specified properties.
@@ -3638,7 +3638,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeGetProxyResponse & imrpc.EngineVolumeGetProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeGetProxyResponse;
     }
 
     /** What belongs to EngineVolumeGetProxyResponse. */
@@ -3678,10 +3678,10 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineVolumeExpandRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineVolumeExpandRequest expand. */
-        expand?: (ptypes.VolumeExpandRequest.$Properties|null);
+        expand?: (ptypes.VolumeExpandRequest|null);
 
         /**
          * Creates a new EngineVolumeExpandRequest instance using the specified properties.
@@ -3708,7 +3708,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeExpandRequest & imrpc.EngineVolumeExpandRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeExpandRequest;
     }
 
     /** What belongs to EngineVolumeExpandRequest. */
@@ -3751,10 +3751,10 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineVolumeFrontendStartRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineVolumeFrontendStartRequest frontendStart. */
-        frontendStart?: (ptypes.VolumeFrontendStartRequest.$Properties|null);
+        frontendStart?: (ptypes.VolumeFrontendStartRequest|null);
 
         /**
          * Creates a new EngineVolumeFrontendStartRequest instance using the specified properties.
@@ -3781,7 +3781,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeFrontendStartRequest & imrpc.EngineVolumeFrontendStartRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeFrontendStartRequest;
     }
 
     /** What belongs to EngineVolumeFrontendStartRequest. */
@@ -3824,10 +3824,10 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineVolumeSnapshotRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineVolumeSnapshotRequest snapshotVolume. */
-        snapshotVolume?: (ptypes.VolumeSnapshotRequest.$Properties|null);
+        snapshotVolume?: (ptypes.VolumeSnapshotRequest|null);
 
         /**
          * Creates a new EngineVolumeSnapshotRequest instance using the specified properties.
@@ -3854,7 +3854,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeSnapshotRequest & imrpc.EngineVolumeSnapshotRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeSnapshotRequest;
     }
 
     /** What belongs to EngineVolumeSnapshotRequest. */
@@ -3897,7 +3897,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineVolumeSnapshotProxyResponse snapshot. */
-        snapshot?: (ptypes.VolumeSnapshotReply.$Properties|null);
+        snapshot?: (ptypes.VolumeSnapshotReply|null);
 
         /**
          * Creates a new EngineVolumeSnapshotProxyResponse instance using the specified properties.
@@ -3924,7 +3924,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeSnapshotProxyResponse & imrpc.EngineVolumeSnapshotProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeSnapshotProxyResponse;
     }
 
     /** What belongs to EngineVolumeSnapshotProxyResponse. */
@@ -3964,10 +3964,10 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineVolumeUnmapMarkSnapChainRemovedSetRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineVolumeUnmapMarkSnapChainRemovedSetRequest unmapMarkSnap. */
-        unmapMarkSnap?: (ptypes.VolumeUnmapMarkSnapChainRemovedSetRequest.$Properties|null);
+        unmapMarkSnap?: (ptypes.VolumeUnmapMarkSnapChainRemovedSetRequest|null);
 
         /**
          * Creates a new EngineVolumeUnmapMarkSnapChainRemovedSetRequest instance using the specified properties.
@@ -3994,7 +3994,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeUnmapMarkSnapChainRemovedSetRequest & imrpc.EngineVolumeUnmapMarkSnapChainRemovedSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeUnmapMarkSnapChainRemovedSetRequest;
     }
 
     /** What belongs to EngineVolumeUnmapMarkSnapChainRemovedSetRequest. */
@@ -4037,10 +4037,10 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineVolumeSnapshotMaxCountSetRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineVolumeSnapshotMaxCountSetRequest count. */
-        count?: (ptypes.VolumeSnapshotMaxCountSetRequest.$Properties|null);
+        count?: (ptypes.VolumeSnapshotMaxCountSetRequest|null);
 
         /**
          * Creates a new EngineVolumeSnapshotMaxCountSetRequest instance using the specified properties.
@@ -4067,7 +4067,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeSnapshotMaxCountSetRequest & imrpc.EngineVolumeSnapshotMaxCountSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeSnapshotMaxCountSetRequest;
     }
 
     /** What belongs to EngineVolumeSnapshotMaxCountSetRequest. */
@@ -4110,10 +4110,10 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineVolumeSnapshotMaxSizeSetRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineVolumeSnapshotMaxSizeSetRequest size. */
-        size?: (ptypes.VolumeSnapshotMaxSizeSetRequest.$Properties|null);
+        size?: (ptypes.VolumeSnapshotMaxSizeSetRequest|null);
 
         /**
          * Creates a new EngineVolumeSnapshotMaxSizeSetRequest instance using the specified properties.
@@ -4140,7 +4140,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeSnapshotMaxSizeSetRequest & imrpc.EngineVolumeSnapshotMaxSizeSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineVolumeSnapshotMaxSizeSetRequest;
     }
 
     /** What belongs to EngineVolumeSnapshotMaxSizeSetRequest. */
@@ -4183,7 +4183,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotListProxyResponse disks. */
-        disks: { [k: string]: imrpc.EngineSnapshotDiskInfo.$Properties };
+        disks: { [k: string]: imrpc.EngineSnapshotDiskInfo };
 
         /**
          * Creates a new EngineSnapshotListProxyResponse instance using the specified properties.
@@ -4210,7 +4210,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotListProxyResponse & imrpc.EngineSnapshotListProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotListProxyResponse;
     }
 
     /** What belongs to EngineSnapshotListProxyResponse. */
@@ -4298,7 +4298,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotDiskInfo & imrpc.EngineSnapshotDiskInfo.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotDiskInfo;
     }
 
     /** What belongs to EngineSnapshotDiskInfo. */
@@ -4359,7 +4359,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotRevertRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineSnapshotRevertRequest name. */
         name: string;
@@ -4389,7 +4389,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotRevertRequest & imrpc.EngineSnapshotRevertRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotRevertRequest;
     }
 
     /** What belongs to EngineSnapshotRevertRequest. */
@@ -4432,7 +4432,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotPurgeRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineSnapshotPurgeRequest skipIfInProgress. */
         skipIfInProgress: boolean;
@@ -4462,7 +4462,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotPurgeRequest & imrpc.EngineSnapshotPurgeRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotPurgeRequest;
     }
 
     /** What belongs to EngineSnapshotPurgeRequest. */
@@ -4505,7 +4505,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotPurgeStatusProxyResponse status. */
-        status: { [k: string]: ptypes.SnapshotPurgeStatusResponse.$Properties };
+        status: { [k: string]: ptypes.SnapshotPurgeStatusResponse };
 
         /**
          * Creates a new EngineSnapshotPurgeStatusProxyResponse instance using the specified properties.
@@ -4532,7 +4532,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotPurgeStatusProxyResponse & imrpc.EngineSnapshotPurgeStatusProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotPurgeStatusProxyResponse;
     }
 
     /** What belongs to EngineSnapshotPurgeStatusProxyResponse. */
@@ -4572,7 +4572,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotCloneRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineSnapshotCloneRequest fromEngineAddress. */
         fromEngineAddress: string;
@@ -4626,7 +4626,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotCloneRequest & imrpc.EngineSnapshotCloneRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotCloneRequest;
     }
 
     /** What belongs to EngineSnapshotCloneRequest. */
@@ -4693,7 +4693,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotCloneStatusProxyResponse status. */
-        status: { [k: string]: ptypes.SnapshotCloneStatusResponse.$Properties };
+        status: { [k: string]: ptypes.SnapshotCloneStatusResponse };
 
         /**
          * Creates a new EngineSnapshotCloneStatusProxyResponse instance using the specified properties.
@@ -4720,7 +4720,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotCloneStatusProxyResponse & imrpc.EngineSnapshotCloneStatusProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotCloneStatusProxyResponse;
     }
 
     /** What belongs to EngineSnapshotCloneStatusProxyResponse. */
@@ -4760,7 +4760,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotRemoveRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineSnapshotRemoveRequest names. */
         names: string[];
@@ -4790,7 +4790,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotRemoveRequest & imrpc.EngineSnapshotRemoveRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotRemoveRequest;
     }
 
     /** What belongs to EngineSnapshotRemoveRequest. */
@@ -4833,7 +4833,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotBackupRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineSnapshotBackupRequest backupName. */
         backupName: string;
@@ -4893,7 +4893,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotBackupRequest & imrpc.EngineSnapshotBackupRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotBackupRequest;
     }
 
     /** What belongs to EngineSnapshotBackupRequest. */
@@ -4999,7 +4999,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotBackupProxyResponse & imrpc.EngineSnapshotBackupProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotBackupProxyResponse;
     }
 
     /** What belongs to EngineSnapshotBackupProxyResponse. */
@@ -5045,7 +5045,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotBackupStatusRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineSnapshotBackupStatusRequest backupName. */
         backupName: string;
@@ -5081,7 +5081,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotBackupStatusRequest & imrpc.EngineSnapshotBackupStatusRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotBackupStatusRequest;
     }
 
     /** What belongs to EngineSnapshotBackupStatusRequest. */
@@ -5172,7 +5172,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotBackupStatusProxyResponse & imrpc.EngineSnapshotBackupStatusProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotBackupStatusProxyResponse;
     }
 
     /** What belongs to EngineSnapshotBackupStatusProxyResponse. */
@@ -5227,7 +5227,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineBackupRestoreRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineBackupRestoreRequest envs. */
         envs: string[];
@@ -5272,7 +5272,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineBackupRestoreRequest & imrpc.EngineBackupRestoreRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineBackupRestoreRequest;
     }
 
     /** What belongs to EngineBackupRestoreRequest. */
@@ -5357,7 +5357,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineBackupRestoreProxyResponse & imrpc.EngineBackupRestoreProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineBackupRestoreProxyResponse;
     }
 
     /** What belongs to EngineBackupRestoreProxyResponse. */
@@ -5397,7 +5397,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineBackupRestoreStatusProxyResponse status. */
-        status: { [k: string]: imrpc.EngineBackupRestoreStatus.$Properties };
+        status: { [k: string]: imrpc.EngineBackupRestoreStatus };
 
         /**
          * Creates a new EngineBackupRestoreStatusProxyResponse instance using the specified properties.
@@ -5424,7 +5424,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineBackupRestoreStatusProxyResponse & imrpc.EngineBackupRestoreStatusProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineBackupRestoreStatusProxyResponse;
     }
 
     /** What belongs to EngineBackupRestoreStatusProxyResponse. */
@@ -5512,7 +5512,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineBackupRestoreStatus & imrpc.EngineBackupRestoreStatus.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineBackupRestoreStatus;
     }
 
     /** What belongs to EngineBackupRestoreStatus. */
@@ -5573,7 +5573,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineBackupRestoreFinishRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /**
          * Creates a new EngineBackupRestoreFinishRequest instance using the specified properties.
@@ -5600,7 +5600,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineBackupRestoreFinishRequest & imrpc.EngineBackupRestoreFinishRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineBackupRestoreFinishRequest;
     }
 
     /** What belongs to EngineBackupRestoreFinishRequest. */
@@ -5640,7 +5640,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineReplicaAddRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineReplicaAddRequest replicaAddress. */
         replicaAddress: string;
@@ -5667,7 +5667,7 @@ export namespace imrpc {
         grpcTimeoutSeconds: number;
 
         /** EngineReplicaAddRequest localSync. */
-        localSync?: (imrpc.EngineReplicaLocalSync.$Properties|null);
+        localSync?: (imrpc.EngineReplicaLocalSync|null);
 
         /** EngineReplicaAddRequest linkedCloneSrcReplicaName. */
         linkedCloneSrcReplicaName: string;
@@ -5703,7 +5703,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaAddRequest & imrpc.EngineReplicaAddRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaAddRequest;
     }
 
     /** What belongs to EngineReplicaAddRequest. */
@@ -5809,7 +5809,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaLocalSync & imrpc.EngineReplicaLocalSync.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaLocalSync;
     }
 
     /** What belongs to EngineReplicaLocalSync. */
@@ -5852,7 +5852,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineReplicaListProxyResponse replicaList. */
-        replicaList?: (ptypes.ReplicaListReply.$Properties|null);
+        replicaList?: (ptypes.ReplicaListReply|null);
 
         /**
          * Creates a new EngineReplicaListProxyResponse instance using the specified properties.
@@ -5879,7 +5879,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaListProxyResponse & imrpc.EngineReplicaListProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaListProxyResponse;
     }
 
     /** What belongs to EngineReplicaListProxyResponse. */
@@ -5919,7 +5919,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineReplicaVerifyRebuildRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineReplicaVerifyRebuildRequest replicaAddress. */
         replicaAddress: string;
@@ -5952,7 +5952,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaVerifyRebuildRequest & imrpc.EngineReplicaVerifyRebuildRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaVerifyRebuildRequest;
     }
 
     /** What belongs to EngineReplicaVerifyRebuildRequest. */
@@ -5998,7 +5998,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineReplicaRemoveRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineReplicaRemoveRequest replicaAddress. */
         replicaAddress: string;
@@ -6031,7 +6031,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaRemoveRequest & imrpc.EngineReplicaRemoveRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaRemoveRequest;
     }
 
     /** What belongs to EngineReplicaRemoveRequest. */
@@ -6077,7 +6077,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineReplicaRebuildingQosSetRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineReplicaRebuildingQosSetRequest qosLimitMbps. */
         qosLimitMbps: number;
@@ -6107,7 +6107,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaRebuildingQosSetRequest & imrpc.EngineReplicaRebuildingQosSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaRebuildingQosSetRequest;
     }
 
     /** What belongs to EngineReplicaRebuildingQosSetRequest. */
@@ -6150,7 +6150,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineReplicaRebuildStatusProxyResponse status. */
-        status: { [k: string]: ptypes.ReplicaRebuildStatusResponse.$Properties };
+        status: { [k: string]: ptypes.ReplicaRebuildStatusResponse };
 
         /**
          * Creates a new EngineReplicaRebuildStatusProxyResponse instance using the specified properties.
@@ -6177,7 +6177,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaRebuildStatusProxyResponse & imrpc.EngineReplicaRebuildStatusProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaRebuildStatusProxyResponse;
     }
 
     /** What belongs to EngineReplicaRebuildStatusProxyResponse. */
@@ -6217,7 +6217,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineReplicaModeUpdateRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineReplicaModeUpdateRequest replicaAddress. */
         replicaAddress: string;
@@ -6250,7 +6250,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaModeUpdateRequest & imrpc.EngineReplicaModeUpdateRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaModeUpdateRequest;
     }
 
     /** What belongs to EngineReplicaModeUpdateRequest. */
@@ -6296,7 +6296,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineReplicaRebuildConcurrentSyncLimitSetRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineReplicaRebuildConcurrentSyncLimitSetRequest limit. */
         limit: number;
@@ -6326,7 +6326,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaRebuildConcurrentSyncLimitSetRequest & imrpc.EngineReplicaRebuildConcurrentSyncLimitSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaRebuildConcurrentSyncLimitSetRequest;
     }
 
     /** What belongs to EngineReplicaRebuildConcurrentSyncLimitSetRequest. */
@@ -6396,7 +6396,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaRebuildConcurrentSyncLimitGetResponse & imrpc.EngineReplicaRebuildConcurrentSyncLimitGetResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineReplicaRebuildConcurrentSyncLimitGetResponse;
     }
 
     /** What belongs to EngineReplicaRebuildConcurrentSyncLimitGetResponse. */
@@ -6436,7 +6436,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotHashRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineSnapshotHashRequest snapshotName. */
         snapshotName: string;
@@ -6469,7 +6469,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotHashRequest & imrpc.EngineSnapshotHashRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotHashRequest;
     }
 
     /** What belongs to EngineSnapshotHashRequest. */
@@ -6515,7 +6515,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotHashStatusRequest proxyEngineRequest. */
-        proxyEngineRequest?: (imrpc.ProxyEngineRequest.$Properties|null);
+        proxyEngineRequest?: (imrpc.ProxyEngineRequest|null);
 
         /** EngineSnapshotHashStatusRequest snapshotName. */
         snapshotName: string;
@@ -6545,7 +6545,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotHashStatusRequest & imrpc.EngineSnapshotHashStatusRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotHashStatusRequest;
     }
 
     /** What belongs to EngineSnapshotHashStatusRequest. */
@@ -6588,7 +6588,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineSnapshotHashStatusProxyResponse status. */
-        status: { [k: string]: ptypes.SnapshotHashStatusResponse.$Properties };
+        status: { [k: string]: ptypes.SnapshotHashStatusResponse };
 
         /**
          * Creates a new EngineSnapshotHashStatusProxyResponse instance using the specified properties.
@@ -6615,7 +6615,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotHashStatusProxyResponse & imrpc.EngineSnapshotHashStatusProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineSnapshotHashStatusProxyResponse;
     }
 
     /** What belongs to EngineSnapshotHashStatusProxyResponse. */
@@ -6655,7 +6655,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** EngineMetricsGetProxyResponse metrics. */
-        metrics?: (ptypes.Metrics.$Properties|null);
+        metrics?: (ptypes.Metrics|null);
 
         /**
          * Creates a new EngineMetricsGetProxyResponse instance using the specified properties.
@@ -6682,7 +6682,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineMetricsGetProxyResponse & imrpc.EngineMetricsGetProxyResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.EngineMetricsGetProxyResponse;
     }
 
     /** What belongs to EngineMetricsGetProxyResponse. */
@@ -6749,7 +6749,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.RemountVolumeRequest & imrpc.RemountVolumeRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.RemountVolumeRequest;
     }
 
     /** What belongs to RemountVolumeRequest. */
@@ -6834,7 +6834,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageCreateRequest & imrpc.SPDKBackingImageCreateRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageCreateRequest;
     }
 
     /** What belongs to SPDKBackingImageCreateRequest. */
@@ -6922,7 +6922,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageDeleteRequest & imrpc.SPDKBackingImageDeleteRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageDeleteRequest;
     }
 
     /** What belongs to SPDKBackingImageDeleteRequest. */
@@ -6995,7 +6995,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageGetRequest & imrpc.SPDKBackingImageGetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageGetRequest;
     }
 
     /** What belongs to SPDKBackingImageGetRequest. */
@@ -7077,7 +7077,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageSpec & imrpc.SPDKBackingImageSpec.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageSpec;
     }
 
     /** What belongs to SPDKBackingImageSpec. */
@@ -7165,7 +7165,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageStatus & imrpc.SPDKBackingImageStatus.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageStatus;
     }
 
     /** What belongs to SPDKBackingImageStatus. */
@@ -7214,10 +7214,10 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** SPDKBackingImageResponse spec. */
-        spec?: (imrpc.SPDKBackingImageSpec.$Properties|null);
+        spec?: (imrpc.SPDKBackingImageSpec|null);
 
         /** SPDKBackingImageResponse status. */
-        status?: (imrpc.SPDKBackingImageStatus.$Properties|null);
+        status?: (imrpc.SPDKBackingImageStatus|null);
 
         /**
          * Creates a new SPDKBackingImageResponse instance using the specified properties.
@@ -7244,7 +7244,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageResponse & imrpc.SPDKBackingImageResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageResponse;
     }
 
     /** What belongs to SPDKBackingImageResponse. */
@@ -7287,7 +7287,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** SPDKBackingImageListResponse backingImages. */
-        backingImages: { [k: string]: imrpc.SPDKBackingImageResponse.$Properties };
+        backingImages: { [k: string]: imrpc.SPDKBackingImageResponse };
 
         /**
          * Creates a new SPDKBackingImageListResponse instance using the specified properties.
@@ -7314,7 +7314,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageListResponse & imrpc.SPDKBackingImageListResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.SPDKBackingImageListResponse;
     }
 
     /** What belongs to SPDKBackingImageListResponse. */
@@ -7618,7 +7618,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.Disk & imrpc.Disk.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.Disk;
     }
 
     /** What belongs to Disk. */
@@ -7736,7 +7736,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.ReplicaInstance & imrpc.ReplicaInstance.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.ReplicaInstance;
     }
 
     /** What belongs to ReplicaInstance. */
@@ -7843,7 +7843,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskCreateRequest & imrpc.DiskCreateRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskCreateRequest;
     }
 
     /** What belongs to DiskCreateRequest. */
@@ -7934,7 +7934,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskGetRequest & imrpc.DiskGetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskGetRequest;
     }
 
     /** What belongs to DiskGetRequest. */
@@ -8019,7 +8019,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskHealthGetRequest & imrpc.DiskHealthGetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskHealthGetRequest;
     }
 
     /** What belongs to DiskHealthGetRequest. */
@@ -8107,7 +8107,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskDeleteRequest & imrpc.DiskDeleteRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskDeleteRequest;
     }
 
     /** What belongs to DiskDeleteRequest. */
@@ -8192,7 +8192,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskReplicaInstanceListRequest & imrpc.DiskReplicaInstanceListRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskReplicaInstanceListRequest;
     }
 
     /** What belongs to DiskReplicaInstanceListRequest. */
@@ -8238,7 +8238,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** DiskReplicaInstanceListResponse replicaInstances. */
-        replicaInstances: { [k: string]: imrpc.ReplicaInstance.$Properties };
+        replicaInstances: { [k: string]: imrpc.ReplicaInstance };
 
         /**
          * Creates a new DiskReplicaInstanceListResponse instance using the specified properties.
@@ -8265,7 +8265,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskReplicaInstanceListResponse & imrpc.DiskReplicaInstanceListResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskReplicaInstanceListResponse;
     }
 
     /** What belongs to DiskReplicaInstanceListResponse. */
@@ -8344,7 +8344,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskReplicaInstanceDeleteRequest & imrpc.DiskReplicaInstanceDeleteRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskReplicaInstanceDeleteRequest;
     }
 
     /** What belongs to DiskReplicaInstanceDeleteRequest. */
@@ -8435,7 +8435,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskVersionResponse & imrpc.DiskVersionResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskVersionResponse;
     }
 
     /** What belongs to DiskVersionResponse. */
@@ -8487,7 +8487,7 @@ export namespace imrpc {
         $unknowns?: Uint8Array[];
 
         /** DiskMetricsGetReply metrics. */
-        metrics?: (ptypes.Metrics.$Properties|null);
+        metrics?: (ptypes.Metrics|null);
 
         /**
          * Creates a new DiskMetricsGetReply instance using the specified properties.
@@ -8514,7 +8514,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskMetricsGetReply & imrpc.DiskMetricsGetReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskMetricsGetReply;
     }
 
     /** What belongs to DiskMetricsGetReply. */
@@ -8641,7 +8641,7 @@ export namespace imrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskHealthGetResponse & imrpc.DiskHealthGetResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): imrpc.DiskHealthGetResponse;
     }
 
     /** What belongs to DiskHealthGetResponse. */
@@ -8982,7 +8982,7 @@ export class ProcessSpec {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessSpec & ProcessSpec.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessSpec;
 }
 
 /** What belongs to ProcessSpec. */
@@ -9076,7 +9076,7 @@ export class ProcessStatus {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessStatus & ProcessStatus.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessStatus;
 }
 
 /** What belongs to ProcessStatus. */
@@ -9131,7 +9131,7 @@ export class ProcessCreateRequest {
     $unknowns?: Uint8Array[];
 
     /** ProcessCreateRequest spec. */
-    spec?: (ProcessSpec.$Properties|null);
+    spec?: (ProcessSpec|null);
 
     /**
      * Creates a new ProcessCreateRequest instance using the specified properties.
@@ -9158,7 +9158,7 @@ export class ProcessCreateRequest {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessCreateRequest & ProcessCreateRequest.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessCreateRequest;
 }
 
 /** What belongs to ProcessCreateRequest. */
@@ -9228,7 +9228,7 @@ export class ProcessDeleteRequest {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessDeleteRequest & ProcessDeleteRequest.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessDeleteRequest;
 }
 
 /** What belongs to ProcessDeleteRequest. */
@@ -9298,7 +9298,7 @@ export class ProcessGetRequest {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessGetRequest & ProcessGetRequest.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessGetRequest;
 }
 
 /** What belongs to ProcessGetRequest. */
@@ -9365,7 +9365,7 @@ export class LogRequest {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): LogRequest & LogRequest.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): LogRequest;
 }
 
 /** What belongs to LogRequest. */
@@ -9405,10 +9405,10 @@ export class ProcessResponse {
     $unknowns?: Uint8Array[];
 
     /** ProcessResponse spec. */
-    spec?: (ProcessSpec.$Properties|null);
+    spec?: (ProcessSpec|null);
 
     /** ProcessResponse status. */
-    status?: (ProcessStatus.$Properties|null);
+    status?: (ProcessStatus|null);
 
     /** ProcessResponse deleted. */
     deleted: boolean;
@@ -9438,7 +9438,7 @@ export class ProcessResponse {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessResponse & ProcessResponse.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessResponse;
 }
 
 /** What belongs to ProcessResponse. */
@@ -9508,7 +9508,7 @@ export class ProcessListRequest {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessListRequest & ProcessListRequest.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessListRequest;
 }
 
 /** What belongs to ProcessListRequest. */
@@ -9545,7 +9545,7 @@ export class ProcessListResponse {
     $unknowns?: Uint8Array[];
 
     /** ProcessListResponse processes. */
-    processes: { [k: string]: ProcessResponse.$Properties };
+    processes: { [k: string]: ProcessResponse };
 
     /**
      * Creates a new ProcessListResponse instance using the specified properties.
@@ -9572,7 +9572,7 @@ export class ProcessListResponse {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessListResponse & ProcessListResponse.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessListResponse;
 }
 
 /** What belongs to ProcessListResponse. */
@@ -9612,7 +9612,7 @@ export class ProcessReplaceRequest {
     $unknowns?: Uint8Array[];
 
     /** ProcessReplaceRequest spec. */
-    spec?: (ProcessSpec.$Properties|null);
+    spec?: (ProcessSpec|null);
 
     /** ProcessReplaceRequest terminateSignal. */
     terminateSignal: string;
@@ -9642,7 +9642,7 @@ export class ProcessReplaceRequest {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessReplaceRequest & ProcessReplaceRequest.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ProcessReplaceRequest;
 }
 
 /** What belongs to ProcessReplaceRequest. */
@@ -9712,7 +9712,7 @@ export class LogResponse {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): LogResponse & LogResponse.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): LogResponse;
 }
 
 /** What belongs to LogResponse. */
@@ -9797,7 +9797,7 @@ export class VersionResponse {
      * @throws {Error} If the payload is not a reader or valid buffer
      * @throws {$protobuf.util.ProtocolError} If required fields are missing
      */
-    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): VersionResponse & VersionResponse.$Shape;
+    static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): VersionResponse;
 }
 
 /** What belongs to VersionResponse. */
@@ -9885,7 +9885,7 @@ export namespace google {
              * @throws {Error} If the payload is not a reader or valid buffer
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
-            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): google.protobuf.Empty & google.protobuf.Empty.$Shape;
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): google.protobuf.Empty;
         }
 
         /** What belongs to Empty. */
@@ -10540,7 +10540,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.Volume & ptypes.Volume.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.Volume;
     }
 
     /** What belongs to Volume. */
@@ -10643,7 +10643,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaAddress & ptypes.ReplicaAddress.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaAddress;
     }
 
     /** What belongs to ReplicaAddress. */
@@ -10699,7 +10699,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ControllerReplica address. */
-        address?: (ptypes.ReplicaAddress.$Properties|null);
+        address?: (ptypes.ReplicaAddress|null);
 
         /** ControllerReplica mode. */
         mode: ptypes.ReplicaMode;
@@ -10732,7 +10732,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ControllerReplica & ptypes.ControllerReplica.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ControllerReplica;
     }
 
     /** What belongs to ControllerReplica. */
@@ -10811,7 +10811,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeStartRequest & ptypes.VolumeStartRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeStartRequest;
     }
 
     /** What belongs to VolumeStartRequest. */
@@ -10890,7 +10890,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotRequest & ptypes.VolumeSnapshotRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotRequest;
     }
 
     /** What belongs to VolumeSnapshotRequest. */
@@ -10963,7 +10963,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotReply & ptypes.VolumeSnapshotReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotReply;
     }
 
     /** What belongs to VolumeSnapshotReply. */
@@ -11030,7 +11030,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeRevertRequest & ptypes.VolumeRevertRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeRevertRequest;
     }
 
     /** What belongs to VolumeRevertRequest. */
@@ -11097,7 +11097,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeExpandRequest & ptypes.VolumeExpandRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeExpandRequest;
     }
 
     /** What belongs to VolumeExpandRequest. */
@@ -11164,7 +11164,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeFrontendStartRequest & ptypes.VolumeFrontendStartRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeFrontendStartRequest;
     }
 
     /** What belongs to VolumeFrontendStartRequest. */
@@ -11231,7 +11231,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeUnmapMarkSnapChainRemovedSetRequest & ptypes.VolumeUnmapMarkSnapChainRemovedSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeUnmapMarkSnapChainRemovedSetRequest;
     }
 
     /** What belongs to VolumeUnmapMarkSnapChainRemovedSetRequest. */
@@ -11298,7 +11298,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotMaxCountSetRequest & ptypes.VolumeSnapshotMaxCountSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotMaxCountSetRequest;
     }
 
     /** What belongs to VolumeSnapshotMaxCountSetRequest. */
@@ -11365,7 +11365,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotMaxSizeSetRequest & ptypes.VolumeSnapshotMaxSizeSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotMaxSizeSetRequest;
     }
 
     /** What belongs to VolumeSnapshotMaxSizeSetRequest. */
@@ -11432,7 +11432,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumePrepareRestoreRequest & ptypes.VolumePrepareRestoreRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumePrepareRestoreRequest;
     }
 
     /** What belongs to VolumePrepareRestoreRequest. */
@@ -11499,7 +11499,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeFinishRestoreRequest & ptypes.VolumeFinishRestoreRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeFinishRestoreRequest;
     }
 
     /** What belongs to VolumeFinishRestoreRequest. */
@@ -11575,7 +11575,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeIORequest & ptypes.VolumeIORequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeIORequest;
     }
 
     /** What belongs to VolumeIORequest. */
@@ -11654,7 +11654,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeIOResponse & ptypes.VolumeIOResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeIOResponse;
     }
 
     /** What belongs to VolumeIOResponse. */
@@ -11697,7 +11697,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaListReply replicas. */
-        replicas: ptypes.ControllerReplica.$Properties[];
+        replicas: ptypes.ControllerReplica[];
 
         /**
          * Creates a new ReplicaListReply instance using the specified properties.
@@ -11724,7 +11724,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaListReply & ptypes.ReplicaListReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaListReply;
     }
 
     /** What belongs to ReplicaListReply. */
@@ -11797,7 +11797,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ControllerReplicaCreateRequest & ptypes.ControllerReplicaCreateRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ControllerReplicaCreateRequest;
     }
 
     /** What belongs to ControllerReplicaCreateRequest. */
@@ -11843,10 +11843,10 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaPrepareRebuildReply replica. */
-        replica?: (ptypes.ControllerReplica.$Properties|null);
+        replica?: (ptypes.ControllerReplica|null);
 
         /** ReplicaPrepareRebuildReply syncFileInfoList. */
-        syncFileInfoList: ptypes.SyncFileInfo.$Properties[];
+        syncFileInfoList: ptypes.SyncFileInfo[];
 
         /**
          * Creates a new ReplicaPrepareRebuildReply instance using the specified properties.
@@ -11873,7 +11873,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaPrepareRebuildReply & ptypes.ReplicaPrepareRebuildReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaPrepareRebuildReply;
     }
 
     /** What belongs to ReplicaPrepareRebuildReply. */
@@ -11943,7 +11943,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildConcurrentSyncLimitSetRequest & ptypes.ReplicaRebuildConcurrentSyncLimitSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildConcurrentSyncLimitSetRequest;
     }
 
     /** What belongs to ReplicaRebuildConcurrentSyncLimitSetRequest. */
@@ -12010,7 +12010,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildConcurrentSyncLimitGetReply & ptypes.ReplicaRebuildConcurrentSyncLimitGetReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildConcurrentSyncLimitGetReply;
     }
 
     /** What belongs to ReplicaRebuildConcurrentSyncLimitGetReply. */
@@ -12077,7 +12077,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.JournalListRequest & ptypes.JournalListRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.JournalListRequest;
     }
 
     /** What belongs to JournalListRequest. */
@@ -12171,7 +12171,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VersionOutput & ptypes.VersionOutput.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VersionOutput;
     }
 
     /** What belongs to VersionOutput. */
@@ -12238,7 +12238,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** VersionDetailGetReply version. */
-        version?: (ptypes.VersionOutput.$Properties|null);
+        version?: (ptypes.VersionOutput|null);
 
         /**
          * Creates a new VersionDetailGetReply instance using the specified properties.
@@ -12265,7 +12265,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VersionDetailGetReply & ptypes.VersionDetailGetReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VersionDetailGetReply;
     }
 
     /** What belongs to VersionDetailGetReply. */
@@ -12347,7 +12347,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.Metrics & ptypes.Metrics.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.Metrics;
     }
 
     /** What belongs to Metrics. */
@@ -12402,7 +12402,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** MetricsGetReply metrics. */
-        metrics?: (ptypes.Metrics.$Properties|null);
+        metrics?: (ptypes.Metrics|null);
 
         /**
          * Creates a new MetricsGetReply instance using the specified properties.
@@ -12429,7 +12429,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.MetricsGetReply & ptypes.MetricsGetReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.MetricsGetReply;
     }
 
     /** What belongs to MetricsGetReply. */
@@ -12502,7 +12502,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SyncFileInfo & ptypes.SyncFileInfo.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SyncFileInfo;
     }
 
     /** What belongs to SyncFileInfo. */
@@ -13062,7 +13062,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileRemoveRequest & ptypes.FileRemoveRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileRemoveRequest;
     }
 
     /** What belongs to FileRemoveRequest. */
@@ -13132,7 +13132,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileRenameRequest & ptypes.FileRenameRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileRenameRequest;
     }
 
     /** What belongs to FileRenameRequest. */
@@ -13202,7 +13202,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReceiverLaunchRequest & ptypes.ReceiverLaunchRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReceiverLaunchRequest;
     }
 
     /** What belongs to ReceiverLaunchRequest. */
@@ -13269,7 +13269,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReceiverLaunchResponse & ptypes.ReceiverLaunchResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReceiverLaunchResponse;
     }
 
     /** What belongs to ReceiverLaunchResponse. */
@@ -13348,7 +13348,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileSendRequest & ptypes.FileSendRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileSendRequest;
     }
 
     /** What belongs to FileSendRequest. */
@@ -13406,7 +13406,7 @@ export namespace ptypes {
         toHost: string;
 
         /** FilesSyncRequest syncFileInfoList. */
-        syncFileInfoList: ptypes.SyncFileInfo.$Properties[];
+        syncFileInfoList: ptypes.SyncFileInfo[];
 
         /** FilesSyncRequest fastSync. */
         fastSync: boolean;
@@ -13418,7 +13418,7 @@ export namespace ptypes {
         grpcTimeoutSeconds: number;
 
         /** FilesSyncRequest localSync. */
-        localSync?: (ptypes.FileLocalSync.$Properties|null);
+        localSync?: (ptypes.FileLocalSync|null);
 
         /** Further replicas that the files may be fetched from. */
         fromAddressMap: { [k: string]: boolean };
@@ -13448,7 +13448,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FilesSyncRequest & ptypes.FilesSyncRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FilesSyncRequest;
     }
 
     /** What belongs to FilesSyncRequest. */
@@ -13539,7 +13539,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileLocalSync & ptypes.FileLocalSync.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileLocalSync;
     }
 
     /** What belongs to FileLocalSync. */
@@ -13624,7 +13624,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotCloneRequest & ptypes.SnapshotCloneRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotCloneRequest;
     }
 
     /** What belongs to SnapshotCloneRequest. */
@@ -13718,7 +13718,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeExportRequest & ptypes.VolumeExportRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeExportRequest;
     }
 
     /** What belongs to VolumeExportRequest. */
@@ -13830,7 +13830,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupCreateRequest & ptypes.BackupCreateRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupCreateRequest;
     }
 
     /** What belongs to BackupCreateRequest. */
@@ -13933,7 +13933,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupCreateResponse & ptypes.BackupCreateResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupCreateResponse;
     }
 
     /** What belongs to BackupCreateResponse. */
@@ -14003,7 +14003,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRemoveRequest & ptypes.BackupRemoveRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRemoveRequest;
     }
 
     /** What belongs to BackupRemoveRequest. */
@@ -14070,7 +14070,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupStatusRequest & ptypes.BackupStatusRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupStatusRequest;
     }
 
     /** What belongs to BackupStatusRequest. */
@@ -14149,7 +14149,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupStatusResponse & ptypes.BackupStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupStatusResponse;
     }
 
     /** What belongs to BackupStatusResponse. */
@@ -14237,7 +14237,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRestoreRequest & ptypes.BackupRestoreRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRestoreRequest;
     }
 
     /** What belongs to BackupRestoreRequest. */
@@ -14328,7 +14328,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRestoreIncrementallyRequest & ptypes.BackupRestoreIncrementallyRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRestoreIncrementallyRequest;
     }
 
     /** What belongs to BackupRestoreIncrementallyRequest. */
@@ -14431,7 +14431,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RestoreStatusResponse & ptypes.RestoreStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RestoreStatusResponse;
     }
 
     /** What belongs to RestoreStatusResponse. */
@@ -14528,7 +14528,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotPurgeStatusResponse & ptypes.SnapshotPurgeStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotPurgeStatusResponse;
     }
 
     /** What belongs to SnapshotPurgeStatusResponse. */
@@ -14619,7 +14619,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildStatusResponse & ptypes.ReplicaRebuildStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildStatusResponse;
     }
 
     /** What belongs to ReplicaRebuildStatusResponse. */
@@ -14716,7 +14716,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotCloneStatusResponse & ptypes.SnapshotCloneStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotCloneStatusResponse;
     }
 
     /** What belongs to SnapshotCloneStatusResponse. */
@@ -14801,7 +14801,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashRequest & ptypes.SnapshotHashRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashRequest;
     }
 
     /** What belongs to SnapshotHashRequest. */
@@ -14871,7 +14871,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashStatusRequest & ptypes.SnapshotHashStatusRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashStatusRequest;
     }
 
     /** What belongs to SnapshotHashStatusRequest. */
@@ -14938,7 +14938,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashCancelRequest & ptypes.SnapshotHashCancelRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashCancelRequest;
     }
 
     /** What belongs to SnapshotHashCancelRequest. */
@@ -15014,7 +15014,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashStatusResponse & ptypes.SnapshotHashStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashStatusResponse;
     }
 
     /** What belongs to SnapshotHashStatusResponse. */
@@ -15090,7 +15090,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashLockStateResponse & ptypes.SnapshotHashLockStateResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashLockStateResponse;
     }
 
     /** What belongs to SnapshotHashLockStateResponse. */

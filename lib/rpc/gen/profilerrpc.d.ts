@@ -115,7 +115,7 @@ export namespace profilerrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): profilerrpc.ProfilerOPRequest & profilerrpc.ProfilerOPRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): profilerrpc.ProfilerOPRequest;
     }
 
     /** What belongs to ProfilerOPRequest. */
@@ -185,7 +185,7 @@ export namespace profilerrpc {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): profilerrpc.ProfilerOPResponse & profilerrpc.ProfilerOPResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): profilerrpc.ProfilerOPResponse;
     }
 
     /** What belongs to ProfilerOPResponse. */

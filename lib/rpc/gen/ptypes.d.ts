@@ -58,7 +58,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SyncFileInfo & ptypes.SyncFileInfo.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SyncFileInfo;
     }
 
     /** What belongs to SyncFileInfo. */
@@ -717,7 +717,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.Volume & ptypes.Volume.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.Volume;
     }
 
     /** What belongs to Volume. */
@@ -820,7 +820,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaAddress & ptypes.ReplicaAddress.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaAddress;
     }
 
     /** What belongs to ReplicaAddress. */
@@ -876,7 +876,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ControllerReplica address. */
-        address?: (ptypes.ReplicaAddress.$Properties|null);
+        address?: (ptypes.ReplicaAddress|null);
 
         /** ControllerReplica mode. */
         mode: ptypes.ReplicaMode;
@@ -909,7 +909,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ControllerReplica & ptypes.ControllerReplica.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ControllerReplica;
     }
 
     /** What belongs to ControllerReplica. */
@@ -988,7 +988,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeStartRequest & ptypes.VolumeStartRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeStartRequest;
     }
 
     /** What belongs to VolumeStartRequest. */
@@ -1067,7 +1067,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotRequest & ptypes.VolumeSnapshotRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotRequest;
     }
 
     /** What belongs to VolumeSnapshotRequest. */
@@ -1140,7 +1140,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotReply & ptypes.VolumeSnapshotReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotReply;
     }
 
     /** What belongs to VolumeSnapshotReply. */
@@ -1207,7 +1207,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeRevertRequest & ptypes.VolumeRevertRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeRevertRequest;
     }
 
     /** What belongs to VolumeRevertRequest. */
@@ -1274,7 +1274,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeExpandRequest & ptypes.VolumeExpandRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeExpandRequest;
     }
 
     /** What belongs to VolumeExpandRequest. */
@@ -1341,7 +1341,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeFrontendStartRequest & ptypes.VolumeFrontendStartRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeFrontendStartRequest;
     }
 
     /** What belongs to VolumeFrontendStartRequest. */
@@ -1408,7 +1408,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeUnmapMarkSnapChainRemovedSetRequest & ptypes.VolumeUnmapMarkSnapChainRemovedSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeUnmapMarkSnapChainRemovedSetRequest;
     }
 
     /** What belongs to VolumeUnmapMarkSnapChainRemovedSetRequest. */
@@ -1475,7 +1475,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotMaxCountSetRequest & ptypes.VolumeSnapshotMaxCountSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotMaxCountSetRequest;
     }
 
     /** What belongs to VolumeSnapshotMaxCountSetRequest. */
@@ -1542,7 +1542,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotMaxSizeSetRequest & ptypes.VolumeSnapshotMaxSizeSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeSnapshotMaxSizeSetRequest;
     }
 
     /** What belongs to VolumeSnapshotMaxSizeSetRequest. */
@@ -1609,7 +1609,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumePrepareRestoreRequest & ptypes.VolumePrepareRestoreRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumePrepareRestoreRequest;
     }
 
     /** What belongs to VolumePrepareRestoreRequest. */
@@ -1676,7 +1676,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeFinishRestoreRequest & ptypes.VolumeFinishRestoreRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeFinishRestoreRequest;
     }
 
     /** What belongs to VolumeFinishRestoreRequest. */
@@ -1752,7 +1752,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeIORequest & ptypes.VolumeIORequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeIORequest;
     }
 
     /** What belongs to VolumeIORequest. */
@@ -1831,7 +1831,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeIOResponse & ptypes.VolumeIOResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeIOResponse;
     }
 
     /** What belongs to VolumeIOResponse. */
@@ -1874,7 +1874,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaListReply replicas. */
-        replicas: ptypes.ControllerReplica.$Properties[];
+        replicas: ptypes.ControllerReplica[];
 
         /**
          * Creates a new ReplicaListReply instance using the specified properties.
@@ -1901,7 +1901,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaListReply & ptypes.ReplicaListReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaListReply;
     }
 
     /** What belongs to ReplicaListReply. */
@@ -1974,7 +1974,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ControllerReplicaCreateRequest & ptypes.ControllerReplicaCreateRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ControllerReplicaCreateRequest;
     }
 
     /** What belongs to ControllerReplicaCreateRequest. */
@@ -2020,10 +2020,10 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaPrepareRebuildReply replica. */
-        replica?: (ptypes.ControllerReplica.$Properties|null);
+        replica?: (ptypes.ControllerReplica|null);
 
         /** ReplicaPrepareRebuildReply syncFileInfoList. */
-        syncFileInfoList: ptypes.SyncFileInfo.$Properties[];
+        syncFileInfoList: ptypes.SyncFileInfo[];
 
         /**
          * Creates a new ReplicaPrepareRebuildReply instance using the specified properties.
@@ -2050,7 +2050,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaPrepareRebuildReply & ptypes.ReplicaPrepareRebuildReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaPrepareRebuildReply;
     }
 
     /** What belongs to ReplicaPrepareRebuildReply. */
@@ -2120,7 +2120,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildConcurrentSyncLimitSetRequest & ptypes.ReplicaRebuildConcurrentSyncLimitSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildConcurrentSyncLimitSetRequest;
     }
 
     /** What belongs to ReplicaRebuildConcurrentSyncLimitSetRequest. */
@@ -2187,7 +2187,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildConcurrentSyncLimitGetReply & ptypes.ReplicaRebuildConcurrentSyncLimitGetReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildConcurrentSyncLimitGetReply;
     }
 
     /** What belongs to ReplicaRebuildConcurrentSyncLimitGetReply. */
@@ -2254,7 +2254,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.JournalListRequest & ptypes.JournalListRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.JournalListRequest;
     }
 
     /** What belongs to JournalListRequest. */
@@ -2348,7 +2348,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VersionOutput & ptypes.VersionOutput.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VersionOutput;
     }
 
     /** What belongs to VersionOutput. */
@@ -2415,7 +2415,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** VersionDetailGetReply version. */
-        version?: (ptypes.VersionOutput.$Properties|null);
+        version?: (ptypes.VersionOutput|null);
 
         /**
          * Creates a new VersionDetailGetReply instance using the specified properties.
@@ -2442,7 +2442,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VersionDetailGetReply & ptypes.VersionDetailGetReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VersionDetailGetReply;
     }
 
     /** What belongs to VersionDetailGetReply. */
@@ -2524,7 +2524,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.Metrics & ptypes.Metrics.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.Metrics;
     }
 
     /** What belongs to Metrics. */
@@ -2579,7 +2579,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** MetricsGetReply metrics. */
-        metrics?: (ptypes.Metrics.$Properties|null);
+        metrics?: (ptypes.Metrics|null);
 
         /**
          * Creates a new MetricsGetReply instance using the specified properties.
@@ -2606,7 +2606,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.MetricsGetReply & ptypes.MetricsGetReply.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.MetricsGetReply;
     }
 
     /** What belongs to MetricsGetReply. */
@@ -3094,7 +3094,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaCreateRequest & ptypes.ReplicaCreateRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaCreateRequest;
     }
 
     /** What belongs to ReplicaCreateRequest. */
@@ -3134,7 +3134,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaCreateResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new ReplicaCreateResponse instance using the specified properties.
@@ -3161,7 +3161,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaCreateResponse & ptypes.ReplicaCreateResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaCreateResponse;
     }
 
     /** What belongs to ReplicaCreateResponse. */
@@ -3201,7 +3201,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaGetResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new ReplicaGetResponse instance using the specified properties.
@@ -3228,7 +3228,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaGetResponse & ptypes.ReplicaGetResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaGetResponse;
     }
 
     /** What belongs to ReplicaGetResponse. */
@@ -3308,7 +3308,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaOpenRequest & ptypes.ReplicaOpenRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaOpenRequest;
     }
 
     /** What belongs to ReplicaOpenRequest. */
@@ -3361,7 +3361,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaOpenResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new ReplicaOpenResponse instance using the specified properties.
@@ -3388,7 +3388,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaOpenResponse & ptypes.ReplicaOpenResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaOpenResponse;
     }
 
     /** What belongs to ReplicaOpenResponse. */
@@ -3428,7 +3428,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaCloseResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new ReplicaCloseResponse instance using the specified properties.
@@ -3455,7 +3455,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaCloseResponse & ptypes.ReplicaCloseResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaCloseResponse;
     }
 
     /** What belongs to ReplicaCloseResponse. */
@@ -3495,7 +3495,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaReloadResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new ReplicaReloadResponse instance using the specified properties.
@@ -3522,7 +3522,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaReloadResponse & ptypes.ReplicaReloadResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaReloadResponse;
     }
 
     /** What belongs to ReplicaReloadResponse. */
@@ -3592,7 +3592,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRevertRequest & ptypes.ReplicaRevertRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRevertRequest;
     }
 
     /** What belongs to ReplicaRevertRequest. */
@@ -3635,7 +3635,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaRevertResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new ReplicaRevertResponse instance using the specified properties.
@@ -3662,7 +3662,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRevertResponse & ptypes.ReplicaRevertResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRevertResponse;
     }
 
     /** What belongs to ReplicaRevertResponse. */
@@ -3738,7 +3738,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaSnapshotRequest & ptypes.ReplicaSnapshotRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaSnapshotRequest;
     }
 
     /** What belongs to ReplicaSnapshotRequest. */
@@ -3787,7 +3787,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaSnapshotResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new ReplicaSnapshotResponse instance using the specified properties.
@@ -3814,7 +3814,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaSnapshotResponse & ptypes.ReplicaSnapshotResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaSnapshotResponse;
     }
 
     /** What belongs to ReplicaSnapshotResponse. */
@@ -3881,7 +3881,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaExpandRequest & ptypes.ReplicaExpandRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaExpandRequest;
     }
 
     /** What belongs to ReplicaExpandRequest. */
@@ -3921,7 +3921,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** ReplicaExpandResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new ReplicaExpandResponse instance using the specified properties.
@@ -3948,7 +3948,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaExpandResponse & ptypes.ReplicaExpandResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaExpandResponse;
     }
 
     /** What belongs to ReplicaExpandResponse. */
@@ -4018,7 +4018,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskRemoveRequest & ptypes.DiskRemoveRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskRemoveRequest;
     }
 
     /** What belongs to DiskRemoveRequest. */
@@ -4061,7 +4061,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** DiskRemoveResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new DiskRemoveResponse instance using the specified properties.
@@ -4088,7 +4088,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskRemoveResponse & ptypes.DiskRemoveResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskRemoveResponse;
     }
 
     /** What belongs to DiskRemoveResponse. */
@@ -4158,7 +4158,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskReplaceRequest & ptypes.DiskReplaceRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskReplaceRequest;
     }
 
     /** What belongs to DiskReplaceRequest. */
@@ -4201,7 +4201,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** DiskReplaceResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new DiskReplaceResponse instance using the specified properties.
@@ -4228,7 +4228,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskReplaceResponse & ptypes.DiskReplaceResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskReplaceResponse;
     }
 
     /** What belongs to DiskReplaceResponse. */
@@ -4295,7 +4295,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskPrepareRemoveRequest & ptypes.DiskPrepareRemoveRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskPrepareRemoveRequest;
     }
 
     /** What belongs to DiskPrepareRemoveRequest. */
@@ -4335,7 +4335,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** DiskPrepareRemoveResponse operations. */
-        operations: ptypes.PrepareRemoveAction.$Properties[];
+        operations: ptypes.PrepareRemoveAction[];
 
         /**
          * Creates a new DiskPrepareRemoveResponse instance using the specified properties.
@@ -4362,7 +4362,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskPrepareRemoveResponse & ptypes.DiskPrepareRemoveResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskPrepareRemoveResponse;
     }
 
     /** What belongs to DiskPrepareRemoveResponse. */
@@ -4429,7 +4429,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskMarkAsRemovedRequest & ptypes.DiskMarkAsRemovedRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskMarkAsRemovedRequest;
     }
 
     /** What belongs to DiskMarkAsRemovedRequest. */
@@ -4469,7 +4469,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** DiskMarkAsRemovedResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new DiskMarkAsRemovedResponse instance using the specified properties.
@@ -4496,7 +4496,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskMarkAsRemovedResponse & ptypes.DiskMarkAsRemovedResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskMarkAsRemovedResponse;
     }
 
     /** What belongs to DiskMarkAsRemovedResponse. */
@@ -4563,7 +4563,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RebuildingSetRequest & ptypes.RebuildingSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RebuildingSetRequest;
     }
 
     /** What belongs to RebuildingSetRequest. */
@@ -4603,7 +4603,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** RebuildingSetResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new RebuildingSetResponse instance using the specified properties.
@@ -4630,7 +4630,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RebuildingSetResponse & ptypes.RebuildingSetResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RebuildingSetResponse;
     }
 
     /** What belongs to RebuildingSetResponse. */
@@ -4697,7 +4697,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RevisionCounterSetRequest & ptypes.RevisionCounterSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RevisionCounterSetRequest;
     }
 
     /** What belongs to RevisionCounterSetRequest. */
@@ -4737,7 +4737,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** RevisionCounterSetResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new RevisionCounterSetResponse instance using the specified properties.
@@ -4764,7 +4764,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RevisionCounterSetResponse & ptypes.RevisionCounterSetResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RevisionCounterSetResponse;
     }
 
     /** What belongs to RevisionCounterSetResponse. */
@@ -4831,7 +4831,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.UnmapMarkDiskChainRemovedSetRequest & ptypes.UnmapMarkDiskChainRemovedSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.UnmapMarkDiskChainRemovedSetRequest;
     }
 
     /** What belongs to UnmapMarkDiskChainRemovedSetRequest. */
@@ -4871,7 +4871,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** UnmapMarkDiskChainRemovedSetResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new UnmapMarkDiskChainRemovedSetResponse instance using the specified properties.
@@ -4898,7 +4898,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.UnmapMarkDiskChainRemovedSetResponse & ptypes.UnmapMarkDiskChainRemovedSetResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.UnmapMarkDiskChainRemovedSetResponse;
     }
 
     /** What belongs to UnmapMarkDiskChainRemovedSetResponse. */
@@ -4965,7 +4965,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotMaxCountSetRequest & ptypes.SnapshotMaxCountSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotMaxCountSetRequest;
     }
 
     /** What belongs to SnapshotMaxCountSetRequest. */
@@ -5005,7 +5005,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** SnapshotMaxCountSetResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new SnapshotMaxCountSetResponse instance using the specified properties.
@@ -5032,7 +5032,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotMaxCountSetResponse & ptypes.SnapshotMaxCountSetResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotMaxCountSetResponse;
     }
 
     /** What belongs to SnapshotMaxCountSetResponse. */
@@ -5099,7 +5099,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotMaxSizeSetRequest & ptypes.SnapshotMaxSizeSetRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotMaxSizeSetRequest;
     }
 
     /** What belongs to SnapshotMaxSizeSetRequest. */
@@ -5139,7 +5139,7 @@ export namespace ptypes {
         $unknowns?: Uint8Array[];
 
         /** SnapshotMaxSizeSetResponse replica. */
-        replica?: (ptypes.Replica.$Properties|null);
+        replica?: (ptypes.Replica|null);
 
         /**
          * Creates a new SnapshotMaxSizeSetResponse instance using the specified properties.
@@ -5166,7 +5166,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotMaxSizeSetResponse & ptypes.SnapshotMaxSizeSetResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotMaxSizeSetResponse;
     }
 
     /** What belongs to SnapshotMaxSizeSetResponse. */
@@ -5254,7 +5254,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskInfo & ptypes.DiskInfo.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DiskInfo;
     }
 
     /** What belongs to DiskInfo. */
@@ -5354,7 +5354,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DroverRecord & ptypes.DroverRecord.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DroverRecord;
     }
 
     /** What belongs to DroverRecord. */
@@ -5430,7 +5430,7 @@ export namespace ptypes {
         chain: string[];
 
         /** All disks by file name; a backing image by its path. */
-        disks: { [k: string]: ptypes.DiskInfo.$Properties };
+        disks: { [k: string]: ptypes.DiskInfo };
 
         /** Replica remainSnapshots. */
         remainSnapshots: number;
@@ -5469,7 +5469,7 @@ export namespace ptypes {
         droverFeatures: number;
 
         /** Drover: absent when the replica has no record. */
-        drover?: (ptypes.DroverRecord.$Properties|null);
+        drover?: (ptypes.DroverRecord|null);
 
         /**
          * Creates a new Replica instance using the specified properties.
@@ -5496,7 +5496,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.Replica & ptypes.Replica.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.Replica;
     }
 
     /** What belongs to Replica. */
@@ -5635,7 +5635,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.PrepareRemoveAction & ptypes.PrepareRemoveAction.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.PrepareRemoveAction;
     }
 
     /** What belongs to PrepareRemoveAction. */
@@ -6195,7 +6195,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileRemoveRequest & ptypes.FileRemoveRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileRemoveRequest;
     }
 
     /** What belongs to FileRemoveRequest. */
@@ -6265,7 +6265,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileRenameRequest & ptypes.FileRenameRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileRenameRequest;
     }
 
     /** What belongs to FileRenameRequest. */
@@ -6335,7 +6335,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReceiverLaunchRequest & ptypes.ReceiverLaunchRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReceiverLaunchRequest;
     }
 
     /** What belongs to ReceiverLaunchRequest. */
@@ -6402,7 +6402,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReceiverLaunchResponse & ptypes.ReceiverLaunchResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReceiverLaunchResponse;
     }
 
     /** What belongs to ReceiverLaunchResponse. */
@@ -6481,7 +6481,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileSendRequest & ptypes.FileSendRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileSendRequest;
     }
 
     /** What belongs to FileSendRequest. */
@@ -6539,7 +6539,7 @@ export namespace ptypes {
         toHost: string;
 
         /** FilesSyncRequest syncFileInfoList. */
-        syncFileInfoList: ptypes.SyncFileInfo.$Properties[];
+        syncFileInfoList: ptypes.SyncFileInfo[];
 
         /** FilesSyncRequest fastSync. */
         fastSync: boolean;
@@ -6551,7 +6551,7 @@ export namespace ptypes {
         grpcTimeoutSeconds: number;
 
         /** FilesSyncRequest localSync. */
-        localSync?: (ptypes.FileLocalSync.$Properties|null);
+        localSync?: (ptypes.FileLocalSync|null);
 
         /** Further replicas that the files may be fetched from. */
         fromAddressMap: { [k: string]: boolean };
@@ -6581,7 +6581,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FilesSyncRequest & ptypes.FilesSyncRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FilesSyncRequest;
     }
 
     /** What belongs to FilesSyncRequest. */
@@ -6672,7 +6672,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileLocalSync & ptypes.FileLocalSync.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.FileLocalSync;
     }
 
     /** What belongs to FileLocalSync. */
@@ -6757,7 +6757,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotCloneRequest & ptypes.SnapshotCloneRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotCloneRequest;
     }
 
     /** What belongs to SnapshotCloneRequest. */
@@ -6851,7 +6851,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeExportRequest & ptypes.VolumeExportRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.VolumeExportRequest;
     }
 
     /** What belongs to VolumeExportRequest. */
@@ -6963,7 +6963,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupCreateRequest & ptypes.BackupCreateRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupCreateRequest;
     }
 
     /** What belongs to BackupCreateRequest. */
@@ -7066,7 +7066,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupCreateResponse & ptypes.BackupCreateResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupCreateResponse;
     }
 
     /** What belongs to BackupCreateResponse. */
@@ -7136,7 +7136,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRemoveRequest & ptypes.BackupRemoveRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRemoveRequest;
     }
 
     /** What belongs to BackupRemoveRequest. */
@@ -7203,7 +7203,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupStatusRequest & ptypes.BackupStatusRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupStatusRequest;
     }
 
     /** What belongs to BackupStatusRequest. */
@@ -7282,7 +7282,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupStatusResponse & ptypes.BackupStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupStatusResponse;
     }
 
     /** What belongs to BackupStatusResponse. */
@@ -7370,7 +7370,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRestoreRequest & ptypes.BackupRestoreRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRestoreRequest;
     }
 
     /** What belongs to BackupRestoreRequest. */
@@ -7461,7 +7461,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRestoreIncrementallyRequest & ptypes.BackupRestoreIncrementallyRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.BackupRestoreIncrementallyRequest;
     }
 
     /** What belongs to BackupRestoreIncrementallyRequest. */
@@ -7564,7 +7564,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RestoreStatusResponse & ptypes.RestoreStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.RestoreStatusResponse;
     }
 
     /** What belongs to RestoreStatusResponse. */
@@ -7661,7 +7661,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotPurgeStatusResponse & ptypes.SnapshotPurgeStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotPurgeStatusResponse;
     }
 
     /** What belongs to SnapshotPurgeStatusResponse. */
@@ -7752,7 +7752,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildStatusResponse & ptypes.ReplicaRebuildStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.ReplicaRebuildStatusResponse;
     }
 
     /** What belongs to ReplicaRebuildStatusResponse. */
@@ -7849,7 +7849,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotCloneStatusResponse & ptypes.SnapshotCloneStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotCloneStatusResponse;
     }
 
     /** What belongs to SnapshotCloneStatusResponse. */
@@ -7934,7 +7934,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashRequest & ptypes.SnapshotHashRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashRequest;
     }
 
     /** What belongs to SnapshotHashRequest. */
@@ -8004,7 +8004,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashStatusRequest & ptypes.SnapshotHashStatusRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashStatusRequest;
     }
 
     /** What belongs to SnapshotHashStatusRequest. */
@@ -8071,7 +8071,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashCancelRequest & ptypes.SnapshotHashCancelRequest.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashCancelRequest;
     }
 
     /** What belongs to SnapshotHashCancelRequest. */
@@ -8147,7 +8147,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashStatusResponse & ptypes.SnapshotHashStatusResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashStatusResponse;
     }
 
     /** What belongs to SnapshotHashStatusResponse. */
@@ -8223,7 +8223,7 @@ export namespace ptypes {
          * @throws {Error} If the payload is not a reader or valid buffer
          * @throws {$protobuf.util.ProtocolError} If required fields are missing
          */
-        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashLockStateResponse & ptypes.SnapshotHashLockStateResponse.$Shape;
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.SnapshotHashLockStateResponse;
     }
 
     /** What belongs to SnapshotHashLockStateResponse. */
@@ -8294,7 +8294,7 @@ export namespace google {
              * @throws {Error} If the payload is not a reader or valid buffer
              * @throws {$protobuf.util.ProtocolError} If required fields are missing
              */
-            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): google.protobuf.Empty & google.protobuf.Empty.$Shape;
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): google.protobuf.Empty;
         }
 
         /** What belongs to Empty. */
