@@ -1,0 +1,138 @@
+/**
+ * The socket frontend: the volume as a server of frames, on a unix socket or TCP. This is what tgt's `longhorn`
+ * backing store and every other client of that protocol connects to.
+ *
+ * Clients may be careless: they copy what a reply brings without a check, so a reply never brings more than was
+ * asked; they number requests from 0; several may be connected at once, also a second one that replaces the
+ * first while that one still has requests under way.
+ *
+ * @module
+ */
+import { type BlockDevice, FRONTEND_DEPTH, Op, SECTOR_BYTES } from "../../block/device.ts";
+import { Errno, errnoText } from "../../io/errno.ts";
+import { type Address, type Completer, formatAddress, type Io } from "../../io/io.ts";
+import { Later } from "../../io/later.ts";
+import type { BufferPool } from "../../io/pool.ts";
+import { FrameType, frameTypeName } from "../../wire/frame.ts";
+import { type FrameHandler, FrameServer } from "../../wire/server.ts";
+import type { Frontend } from "../frontend.ts";
+
+/** Most clients at once; one per LUN is usual, two during a replacement. */
+const MAX_CLIENTS = 16;
+
+/** Options of a {@linkcode SocketFrontend}. */
+export interface SocketOptions {
+  /** Where to listen. */
+  readonly address: Address;
+  /** Told about clients that break the protocol. */
+  readonly onProblem?: (error: Error) => void;
+}
+
+/** See the module text. */
+export class SocketFrontend implements Frontend, FrameHandler {
+  /** See {@linkcode Frontend}. */
+  readonly kind = "socket";
+  readonly #server: FrameServer;
+  readonly #who: (Completer | undefined)[] = new Array(FRONTEND_DEPTH).fill(undefined);
+  readonly #later: Later;
+  readonly #answer: Completer;
+
+  /**
+   * Listens at once.
+   * @throws {IoError} when the address cannot be used
+   */
+  constructor(
+    readonly io: Io,
+    pool: BufferPool,
+    readonly device: BlockDevice,
+    readonly options: SocketOptions,
+  ) {
+    this.#answer = { complete: (tag, result) => this.#complete(tag, result) };
+    this.#later = new Later(io, FRONTEND_DEPTH, this.#answer);
+    this.#server = new FrameServer(io, pool, options.address, this, {
+      maxConnections: MAX_CLIENTS,
+      depth: FRONTEND_DEPTH,
+      noSpaceFrames: true,
+      ...(options.onProblem ? { onProblem: options.onProblem } : {}),
+    });
+  }
+
+  /** The path of a unix socket, or `tcp://host:port`. */
+  get endpoint(): string {
+    const { address } = this.options;
+    if (address.kind === "unix") return address.path;
+    return formatAddress({ ...address, port: this.#server.port });
+  }
+
+  /** See {@linkcode Frontend}. */
+  stop(done: () => void): void {
+    this.#server.stop(done);
+  }
+
+  /** See {@linkcode FrameHandler}. */
+  serves(type: number): boolean {
+    switch (type) {
+      case FrameType.READ:
+      case FrameType.WRITE:
+      case FrameType.UNMAP:
+      case FrameType.PING:
+      case FrameType.FLUSH:
+      case FrameType.WRITE_DURABLE:
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** See {@linkcode FrameHandler}. */
+  start(
+    type: number,
+    offset: number,
+    size: number,
+    at: number,
+    _peer: number,
+    who: Completer,
+    tag: number,
+  ): void {
+    this.#who[tag] = who;
+    const { device } = this;
+    if (!(offset >= 0 && offset + size <= device.bytes)) return this.#later.push(tag, -Errno.EINVAL);
+    switch (type) {
+      case FrameType.READ:
+        return device.submit(Op.READ, offset, size, at, this.#answer, tag);
+      case FrameType.WRITE:
+        return device.submit(Op.WRITE, offset, size, at, this.#answer, tag);
+      case FrameType.WRITE_DURABLE:
+        return device.submit(Op.WRITE_DURABLE, offset, size, at, this.#answer, tag);
+      case FrameType.UNMAP: {
+        // Shrunk to whole sectors; replicas shrink further to their blocks.
+        const from = Math.ceil(offset / SECTOR_BYTES) * SECTOR_BYTES;
+        const to = Math.floor((offset + size) / SECTOR_BYTES) * SECTOR_BYTES;
+        if (to <= from) return this.#later.push(tag, 0);
+        return device.submit(Op.UNMAP, from, to - from, 0, this.#answer, tag);
+      }
+      case FrameType.FLUSH:
+        return device.submit(Op.FLUSH, 0, 0, 0, this.#answer, tag);
+      default:
+        return this.#later.push(tag, 0);
+    }
+  }
+
+  #complete(tag: number, result: number): void {
+    const who = this.#who[tag];
+    this.#who[tag] = undefined;
+    who?.complete(tag, result);
+  }
+
+  /** See {@linkcode FrameHandler}. */
+  errorText(type: number, offset: number, size: number, result: number): string {
+    if (result === -Errno.EINVAL) {
+      const name = type === FrameType.READ ? "Read" : type === FrameType.UNMAP ? "unmap" : "Write";
+      return `EOF: ${name} of ${size} bytes at offset ${offset} is beyond volume size ${this.device.bytes}`;
+    }
+    return `${frameTypeName(type)} of ${size} bytes at offset ${offset}: ${errnoText(result)}`;
+  }
+
+  /** See {@linkcode FrameHandler}. */
+  onGone(_peer: number): void {}
+}
