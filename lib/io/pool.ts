@@ -91,7 +91,8 @@ export class BufferPool {
    * @throws {AssertionError} for more than {@linkcode BufferPool.largest}: the caller checks its peer's claims
    */
   allocate(bytes: number): number {
-    assert(bytes <= this.largest, `buffer of ${bytes} bytes asked, ${this.largest} is the largest`);
+    // Plain checks here and below: `assert()` would make its text and an array of arguments on every call.
+    if (!(bytes <= this.largest)) this.#tooLarge(bytes);
     // ceil(log2(pages)) by counting leading zeros.
     const pages = (bytes + PAGE_BYTES - 1) >>> 12;
     const order = pages <= 1 ? 0 : 32 - Math.clz32(pages - 1);
@@ -113,14 +114,14 @@ export class BufferPool {
   /** Adds a reference to a buffer handed out. */
   retain(at: number): void {
     const page = (at - this.#base) / PAGE_BYTES;
-    assert(this.#order[page] >= USED, `no buffer at ${at}`);
+    if (!(this.#order[page] >= USED)) this.#noBuffer(at);
     this.#references[page]++;
   }
 
   /** Takes a reference back; with the last one the buffer is free again. */
   release(at: number): void {
     let page = (at - this.#base) / PAGE_BYTES;
-    assert(this.#order[page] >= USED, `no buffer at ${at}`);
+    if (!(this.#order[page] >= USED)) this.#noBuffer(at);
     if (--this.#references[page] > 0) return;
     let order = this.#order[page] - USED;
     this.#free += PAGE_BYTES << order;
@@ -140,6 +141,14 @@ export class BufferPool {
   wait(task: Deferred): void {
     assert(this.#waiters.length < MAX_WAITERS, "too many waiters for buffers");
     this.#waiters.push(task);
+  }
+
+  #tooLarge(bytes: number): never {
+    assert.fail(`buffer of ${bytes} bytes asked, ${this.largest} is the largest`);
+  }
+
+  #noBuffer(at: number): never {
+    assert.fail(`no buffer at ${at}`);
   }
 
   #wake(): void {

@@ -13,7 +13,7 @@
  *
  * @module
  */
-import assert from "node:assert/strict";
+import { AssertionError } from "node:assert";
 import type { Completer, Deferred, Io } from "./io.ts";
 
 /** Who uses a stream. All calls come from the loop. */
@@ -37,7 +37,7 @@ export interface StreamSizes {
   readonly window?: number;
   /** Send queue: segments. */
   readonly segments?: number;
-  /** Send queue: bytes for headers and small payloads. */
+  /** Send queue: bytes for headers and small payloads; at least four times the largest. */
   readonly headers?: number;
 }
 
@@ -58,6 +58,9 @@ const DISCARD = -1;
 
 const RECEIVED = 0;
 const SENT = 1;
+
+/** A mistake of the owner. Not `assert()`: that makes an array of its arguments on every call. */
+const mistake = (message: string): AssertionError => new AssertionError({ message });
 
 /** Memory of a stream in the arena. Streams come and go, arenas do not shrink: it is reused. */
 export class StreamMemory {
@@ -153,7 +156,7 @@ export class Stream implements Completer, Deferred {
 
   /** Skips bytes of the window. */
   consume(bytes: number): void {
-    assert(bytes <= this.#write - this.#read, "consumed more than there is");
+    if (!(bytes <= this.#write - this.#read)) throw mistake("consumed more than there is");
     this.#read += bytes;
   }
 
@@ -209,7 +212,7 @@ export class Stream implements Completer, Deferred {
       this.#write -= this.#read - memory.window;
       this.#read = memory.window;
     }
-    assert(this.#write < end, "the window is full of bytes that nobody consumes");
+    if (this.#write === end) throw mistake("the window is full of bytes that nobody consumes");
     this.#direct = false;
     this.#receiving = true;
     this.io.receive(this.fd, this.#write, end - this.#write, this, RECEIVED);
@@ -246,11 +249,8 @@ export class Stream implements Completer, Deferred {
   }
 
   #deliver(): void {
-    if (
-      this.#fillLeft === 0 && this.#write > this.#read && !this.#paused && !this.#congested && !this.#closing
-    ) {
-      this.owner.onData(this);
-    }
+    const stopped = this.#paused || this.#congested || this.#closing;
+    if (this.#fillLeft === 0 && this.#write > this.#read && !stopped) this.owner.onData(this);
     this.#arm();
   }
 
@@ -258,14 +258,17 @@ export class Stream implements Completer, Deferred {
 
   /**
    * Makes room for `bytes` contiguous bytes in the send queue and returns where to write them, now.
-   * @throws {AssertionError} when the queue is full: owners keep their bound, see {@linkcode congested}
+   * @throws {AssertionError} when the queue is full (owners keep their bound, see {@linkcode congested}) or the
+   *   stream is over
    */
   header(bytes: number): number {
     const memory = this.memory, size = memory.headerBytes;
+    // An empty ring begins anew: a large header fits, and the numbers stay small.
+    if (this.#count === 0) this.#headerHead = this.#headerTail = 0;
     let head = this.#headerHead;
     const room = size - (head % size);
     if (room < bytes) head += room; // does not fit before the end of the ring: go on at its start
-    assert(head + bytes - this.#headerTail <= size, "send queue: no room for a header");
+    if (head + bytes - this.#headerTail > size) throw mistake("send queue: no room for a header");
     const at = memory.headers + (head % size);
     this.#headerHead = head + bytes;
     const last = (this.#first + this.#count - 1) % memory.segments;
@@ -280,14 +283,18 @@ export class Stream implements Completer, Deferred {
     return at;
   }
 
-  /** Queues `length` bytes at `at`; `owner.onSent(stream, token)` gives them back. `token` is 0 or more. */
+  /**
+   * Queues `length` bytes at `at`; `owner.onSent(stream, token)` gives them back. `token` is 0 or more.
+   * @throws {AssertionError} as {@linkcode header}: nobody would give the payload back
+   */
   payload(at: number, length: number, token: number): void {
     this.#push(at, length, token);
   }
 
   #push(at: number, length: number, token: number): void {
     const memory = this.memory;
-    assert(this.#count < memory.segments, "send queue: no room for a segment");
+    if (this.#closed) throw mistake("the stream is over: nothing can be queued");
+    if (this.#count === memory.segments) throw mistake("send queue: no room for a segment");
     const i = (this.#first + this.#count) % memory.segments;
     this.#at[i] = at;
     this.#length[i] = length;
@@ -299,10 +306,8 @@ export class Stream implements Completer, Deferred {
   }
 
   #feelPressure(): void {
-    const memory = this.memory;
-    if (this.#count > memory.segments / 2 || this.#headerHead - this.#headerTail > memory.headerBytes / 2) {
-      this.#congested = true;
-    }
+    const memory = this.memory, headers = this.#headerHead - this.#headerTail;
+    if (this.#count > memory.segments / 2 || headers > memory.headerBytes / 2) this.#congested = true;
   }
 
   #schedule(): void {
@@ -338,13 +343,8 @@ export class Stream implements Completer, Deferred {
     if (this.#closing) return this.#settle();
     if (result < 0) return this.#fail(result);
     if (this.#finishing && this.#count === 0) return this.#fail(0);
-    const memory = this.memory;
-    if (
-      this.#congested && this.#count <= memory.segments / 4 &&
-      this.#headerHead - this.#headerTail <= memory.headerBytes / 4
-    ) {
-      this.#congested = false;
-    }
+    const memory = this.memory, headers = this.#headerHead - this.#headerTail;
+    if (this.#count <= memory.segments / 4 && headers <= memory.headerBytes / 4) this.#congested = false;
     this.#schedule();
   }
 
