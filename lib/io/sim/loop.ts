@@ -1,0 +1,244 @@
+/**
+ * The loop of a simulated process: operations, completions, timers, deferred work, clocks.
+ *
+ * Completions are collected and handed over at wake-ups, several at a time when they fall together, as a real
+ * loop does; then what was deferred runs. Nothing completes inside the submitting call.
+ *
+ * @module
+ */
+import type { Arena } from "../arena.ts";
+import { type Completer, type Deferred, MAX_OPERATIONS, MAX_TIMERS } from "../io.ts";
+import { OpenFile } from "./descriptors.ts";
+import { abandonOperation, applyOperation, type Effect, endOperation } from "./file_operations.ts";
+import { Kind, NOBODY, Operation, type OperationOwner } from "./operation.ts";
+import type { SimProcess } from "./process.ts";
+import type { Target } from "./queue.ts";
+import { Verb } from "./trace.ts";
+
+/** Handles of timers are `index + generation * HANDLES`. */
+const HANDLES = MAX_OPERATIONS + MAX_TIMERS;
+
+/** Event codes of operations, besides {@linkcode Effect}, which means the end: half of the effect, a timer. */
+export const HALF = 3;
+const TIMER = 4;
+
+/** See the module. */
+export class SimLoop implements OperationOwner, Target {
+  /** @inheritDoc */
+  readonly memory: Uint8Array<ArrayBuffer>;
+  /** Whose loop this is. */
+  protected readonly process: SimProcess;
+  #operations: Operation[] = [];
+  #free: Operation[] = [];
+  #ready: Operation[] = [];
+  #delivering: Operation[] = [];
+  #deferred: Deferred[] = [];
+  #underWay = 0;
+  #timers = 0;
+  #wakePending = false;
+  #stopped = false;
+  #now: number;
+  #wallClock: number;
+
+  /** A loop with nothing under way. */
+  constructor(process: SimProcess, readonly arena: Arena) {
+    this.process = process;
+    this.memory = arena.u8;
+    this.#now = process.host.monotonic();
+    this.#wallClock = process.host.wallClock();
+  }
+
+  /** Operations under way, timers apart. */
+  get underWay(): number {
+    return this.#underWay;
+  }
+
+  /** @inheritDoc */
+  now(): number {
+    return this.#now;
+  }
+
+  /** @inheritDoc */
+  wallClock(): number {
+    return this.#wallClock;
+  }
+
+  /** The loop wakes up: the clocks move. */
+  tick(): void {
+    this.#now = this.process.host.monotonic();
+    this.#wallClock = this.process.host.wallClock();
+  }
+
+  /** @inheritDoc */
+  random32(): number {
+    return this.process.random.next32();
+  }
+
+  /** An operation from the pool, counted as under way. */
+  protected take(kind: Kind, who: Completer, tag: number): Operation {
+    this.process.assertAlive();
+    if (this.#underWay >= MAX_OPERATIONS) throw new Error(`more than ${MAX_OPERATIONS} operations under way`);
+    let operation = this.#free.pop();
+    if (operation === undefined) {
+      operation = new Operation(this, this.#operations.length);
+      this.#operations.push(operation);
+    }
+    this.#underWay++;
+    operation.kind = kind;
+    operation.who = who;
+    operation.tag = tag;
+    operation.result = 0;
+    operation.finished = false;
+    operation.cancelled = false;
+    operation.descriptor = null;
+    operation.done = 0;
+    operation.fault = 0;
+    return operation;
+  }
+
+  /** @inheritDoc */
+  operationEvent(operation: Operation, code: number): void {
+    if (code === TIMER) {
+      this.#timers--;
+      return this.finish(operation, 0);
+    }
+    // A killed process's writes go on until its descriptors close.
+    const { disk } = this.process.host;
+    if (code !== HALF) return this.finish(operation, endOperation(disk, operation, code as Effect));
+    const whole = operation.length === 0 || operation.kind === Kind.PUNCH ||
+      operation.kind === Kind.FALLOCATE;
+    if (!whole) applyOperation(disk, operation, disk.random.below(operation.length + 1));
+  }
+
+  /** @inheritDoc */
+  finish(operation: Operation, result: number): void {
+    operation.result = result;
+    operation.finished = true;
+    this.#ready.push(operation);
+    if (!this.#wakePending) this.#wake();
+  }
+
+  #wake(): void {
+    this.#wakePending = true;
+    const { random, host, pausedUntil } = this.process;
+    const { options, now } = host.cluster;
+    const { wakeMs, wakeAtOnce } = options.process;
+    const delay = random.chance(wakeAtOnce) ? 0 : -wakeMs * Math.log(1 - random.unit());
+    host.cluster.push(Math.max(now + delay, pausedUntil), this, 0, 0);
+  }
+
+  /** The loop wakes up. */
+  fire(_code: number, _value: number): void {
+    const { cluster } = this.process.host;
+    if (cluster.now < this.process.pausedUntil) {
+      cluster.push(this.process.pausedUntil, this, 0, 0);
+      return;
+    }
+    this.#wakePending = false;
+    this.process.enter(this.#deliver);
+  }
+
+  readonly #deliver = (): void => {
+    const batch = this.#ready;
+    this.#ready = this.#delivering;
+    this.#delivering = batch;
+    this.process.record(Verb.WAKE, batch.length, 0);
+    for (let index = 0; index < batch.length && this.process.alive; index++) {
+      const operation = batch[index];
+      if (operation !== undefined) this.#complete(operation);
+    }
+    batch.length = 0;
+  };
+
+  #complete(operation: Operation): void {
+    const { who, tag, result, cancelled } = operation;
+    this.#release(operation);
+    if (cancelled) return;
+    this.process.record(Verb.COMPLETE, tag, result);
+    who.complete(tag, result);
+  }
+
+  #release(operation: Operation): void {
+    if (operation.kind !== Kind.TIMER) this.#underWay--;
+    if (operation.descriptor !== null) operation.descriptor.underWay--;
+    operation.kind = Kind.NONE;
+    operation.descriptor = null;
+    operation.who = NOBODY;
+    operation.generation++;
+    this.#free.push(operation);
+  }
+
+  /** @inheritDoc */
+  timer(ms: number, who: Completer, tag: number): number {
+    if (this.#timers >= MAX_TIMERS) throw new Error(`more than ${MAX_TIMERS} timers armed`);
+    const operation = this.take(Kind.TIMER, who, tag);
+    this.#underWay--;
+    this.#timers++;
+    const { cluster } = this.process.host;
+    const slack = this.process.random.unit() * cluster.options.process.timerSlackMs;
+    cluster.push(cluster.now + Math.max(0, ms) + slack, operation, TIMER, operation.generation);
+    return operation.index + HANDLES * operation.generation;
+  }
+
+  /** @inheritDoc */
+  cancel(timer: number): void {
+    const operation = this.#operations[timer % HANDLES];
+    if (operation === undefined || operation.kind !== Kind.TIMER) return;
+    if (operation.generation !== Math.floor(timer / HANDLES)) return;
+    if (operation.finished) operation.cancelled = true;
+    else {
+      this.#timers--;
+      this.#release(operation);
+    }
+  }
+
+  /** @inheritDoc */
+  defer(task: Deferred): void {
+    this.process.assertAlive();
+    this.#deferred.push(task);
+    if (!this.#wakePending) this.#wake();
+  }
+
+  /** Runs what was deferred, and what that defers. */
+  runDeferred(): void {
+    for (let index = 0; index < this.#deferred.length && this.process.alive; index++) {
+      this.#deferred[index]?.runDeferred();
+    }
+    this.#deferred.length = 0;
+  }
+
+  /**
+   * Drives the whole world until {@linkcode stop}: for tests that are written for any Io. Code that runs
+   * inside the world returns to it instead, and its process lives on in its completions.
+   *
+   * @throws Error when nothing is left that could happen
+   */
+  run(): void {
+    const { cluster } = this.process.host;
+    this.#stopped = false;
+    while (!this.#stopped && this.process.alive) {
+      if (!cluster.step()) throw new Error(`${this.process.name}: the loop waits for nothing (deadlock)`);
+    }
+  }
+
+  /** @inheritDoc */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** The kernel's part of a death: file operations under way are decided. */
+  abandon(): void {
+    const { disk } = this.process.host;
+    for (const operation of this.#operations) {
+      if (operation.descriptor instanceof OpenFile && !operation.finished) abandonOperation(disk, operation);
+      operation.generation++;
+    }
+    this.#ready.length = 0;
+    this.#deferred.length = 0;
+  }
+
+  /** The process ends. */
+  [Symbol.dispose](): void {
+    this.process.kill();
+  }
+}
