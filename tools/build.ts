@@ -30,6 +30,7 @@ function readArguments(): { names: string[]; target: Target | undefined } {
 async function main(): Promise<void> {
   const { names, target } = readArguments();
   const programs = existingPrograms(ROOT).filter(({ name }) => names.length === 0 || names.includes(name));
+  if (programs.length === 0 && names.length === 0) throw new Error("there are no programs in cmd/");
   const unknown = names.filter((name) => !programs.some((program) => program.name === name));
   if (unknown.length > 0) throw new Error(`no such program: ${unknown.join(", ")}`);
   const build = join(ROOT, "build");

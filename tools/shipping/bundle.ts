@@ -98,6 +98,7 @@ function reachable(from: string, uses: ReadonlyMap<string, readonly string[]>): 
  * @throws {ShippingError} when bundling fails, or when a program refers to a module that is not a listed Worker
  */
 export async function bundle(input: BundleInput, directory: string): Promise<BundledProgram[]> {
+  if (input.programs.length === 0) throw new ShippingError("there are no programs to bundle");
   const entries = [...input.programs.map(({ entry }) => entry), ...input.workers];
   const work = Deno.makeTempDirSync({ dir: dirname(directory), prefix: "bundle-" });
   const uses = new Map<string, string[]>();

@@ -47,12 +47,11 @@ export async function installPeers(say: (line: string) => void): Promise<void> {
   say(`peers: installing ${wanted.join(" ")}`);
   const install = ["install", "--no-install-recommends"];
   let result = await apt([...install, ...wanted]);
-  if (!result.success) {
-    await apt(["update"]);
+  if (!result.success && (await apt(["update"])).success) {
     result = await apt([...install, ...wanted]);
+    // One package that this release does not have must not keep the others away.
+    if (!result.success) { for (const name of wanted) await apt([...install, name]); }
   }
-  // One package that this release does not have must not keep the others away.
-  if (!result.success) { for (const name of wanted) await apt([...install, name]); }
   const still = await notInstalled();
   if (still.length === 0) return;
   say(`peers: could not be installed, their tests are skipped: ${still.join(" ")}`);
