@@ -1,0 +1,200 @@
+/**
+ * `engine`: one attached volume. `engine controller` has the flags of `longhorn controller`.
+ *
+ * @module
+ */
+import "../lib/rpc/setup.ts";
+import { replicaBackend } from "../lib/engine/backend.ts";
+import { controllerHandlers } from "../lib/engine/control_service.ts";
+import { Controller, StartError } from "../lib/engine/controller.ts";
+import { REPLICA_TIMEOUT_MS } from "../lib/engine/limits.ts";
+import type { ThreadEvent } from "../lib/engine/thread.ts";
+import type { VolumeOptions } from "../lib/engine/volume.ts";
+import { VolumeThread } from "../lib/io/mailbox.ts";
+import { getLogger, Level, type Logger, setLogLevel } from "../lib/log/log.ts";
+import { controllerService, implement, serve } from "../lib/rpc/mod.ts";
+import { parseDataAddress } from "./support/addresses.ts";
+import { main, program, untilSignal, UsageError } from "./support/program.ts";
+import { parseSize } from "./support/sizes.ts";
+
+/** Longhorn's rule for volume names. */
+const VOLUME_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
+const MAX_VOLUME_NAME = 64;
+/** Accepted replica timeouts, seconds; others silently mean the default, as in Longhorn. */
+const TIMEOUT_SECONDS = { least: 8, most: 30 };
+
+interface Flags {
+  readonly listen: string;
+  readonly size: string;
+  readonly currentSize: string;
+  readonly frontend: string;
+  readonly frontendListen?: string;
+  readonly enableBackend: readonly string[];
+  readonly replica: readonly string[];
+  readonly upgrade: boolean;
+  readonly disableRevCounter: boolean;
+  readonly salvageRequested: boolean;
+  readonly engineReplicaTimeout: string;
+  readonly dataServerProtocol: string;
+  readonly allowMissingReplicas: boolean;
+  readonly localReplica?: string;
+}
+
+interface GlobalFlags {
+  readonly engineInstanceName: string;
+  readonly debug: boolean;
+}
+
+const collect = (value: string, list: readonly string[]) => [...list, value];
+
+/** The command line. */
+function commandLine() {
+  const root = program(
+    "engine",
+    "One attached volume: replicates every write to its replicas and shows it as a disk.",
+  )
+    .option("--volume-name <name>", "identity of the volume, for client commands", "")
+    .option(
+      "--engine-instance-name <name>",
+      "identity of this engine; callers that mean another one are refused",
+      "",
+    )
+    .option("--debug", "log everything", false);
+  root.command("controller <volume>")
+    .description("start the volume from its replicas and serve it until SIGTERM")
+    .option("--listen <address>", "control service (gRPC)", "localhost:9501")
+    .requiredOption("--size <size>", "size of the volume, such as 10GiB")
+    .option("--current-size <size>", "size before an expansion that was not finished; 0 = none", "0")
+    .option("--frontend <kind>", "socket, iscsi, nbd or loop; none if absent", "")
+    .option("--frontend-listen <address>", "where the frontend listens: HOST:PORT or unix:/path")
+    .option("--enable-backend <kind>", "tcp is the only one", collect, [])
+    .option("--replica <address>", "tcp://HOST:PORT of a replica's control service; repeat", collect, [])
+    .option("--upgrade", "take over from a running engine", false)
+    .option("--disableRevCounter", "the replicas keep no revision counter", false)
+    .option("--salvageRequested", "choose the replica with the newest head", false)
+    .option(
+      "--engine-replica-timeout <seconds>",
+      "time without an answer before a replica is given up, 8 to 30",
+      "8",
+    )
+    .option("--data-server-protocol <kind>", "tcp or unix", "tcp")
+    .option("--local-replica <address>", "replica on this machine: reads prefer it")
+    .option("--allow-missing-replicas", "start though replicas that were complete are not given", false)
+    .option("--unmap-mark-snap-chain-removed", "accepted for compatibility", false)
+    .option("--file-sync-http-client-timeout <seconds>", "accepted for compatibility", "5")
+    .option("--snapshot-max-count <n>", "accepted for compatibility", "250")
+    .option("--snapshot-max-size <size>", "accepted for compatibility", "")
+    .option("--rebuild-sync-concurrent-limit <n>", "accepted for compatibility", "1")
+    .action((volume: string, flags: Flags, command) => controller(volume, flags, command.optsWithGlobals()));
+  return root;
+}
+
+function checkFlags(volume: string, flags: Flags): void {
+  if (!VOLUME_NAME.test(volume) || volume.length > MAX_VOLUME_NAME) {
+    throw new UsageError(
+      `volume name "${volume}": 2 to ${MAX_VOLUME_NAME} letters, digits, "_", "." or "-", the first a letter or digit`,
+    );
+  }
+  const backend = flags.enableBackend.find((kind) => kind !== "tcp");
+  if (backend !== undefined) throw new UsageError(`backend "${backend}" is not supported; use tcp`);
+  if (flags.dataServerProtocol !== "tcp") {
+    throw new UsageError(`data server protocol "${flags.dataServerProtocol}" is not supported; use tcp`);
+  }
+}
+
+/** Where a frontend listens when nothing is said. */
+function defaultListen(kind: string, volume: string): string {
+  switch (kind) {
+    case "nbd":
+      return "127.0.0.1:10809";
+    case "iscsi":
+      return "127.0.0.1:3260";
+    default:
+      return `unix:/var/run/longhorn-${volume}.sock`;
+  }
+}
+
+function timeoutMs(text: string): number {
+  const seconds = Number(text);
+  const good = Number.isInteger(seconds) && seconds >= TIMEOUT_SECONDS.least &&
+    seconds <= TIMEOUT_SECONDS.most;
+  return good ? seconds * 1000 : REPLICA_TIMEOUT_MS;
+}
+
+function startThread(
+  volume: string,
+  flags: Flags,
+  onEvent: (event: ThreadEvent) => void,
+): Promise<VolumeThread> {
+  const init: VolumeOptions = {
+    name: volume,
+    bytes: parseSize(flags.currentSize) || parseSize(flags.size),
+    timeoutMs: timeoutMs(flags.engineReplicaTimeout),
+    ...(flags.localReplica === undefined ? {} : { local: flags.localReplica }),
+  };
+  return VolumeThread.start(new URL("./engine_worker.ts", import.meta.url), {
+    init,
+    name: "volume",
+    onEvent: (event) => onEvent(event as ThreadEvent),
+  });
+}
+
+async function controller(volume: string, flags: Flags, global: GlobalFlags): Promise<void> {
+  checkFlags(volume, flags);
+  if (global.debug) setLogLevel(Level.DEBUG);
+  const log = getLogger({ volume });
+  let onEvent: (event: ThreadEvent) => void = () => {};
+  const thread = await startThread(volume, flags, (event) => onEvent(event));
+  const identity = { volumeName: volume, instanceName: global.engineInstanceName };
+  const listen = flags.frontendListen ?? defaultListen(flags.frontend, volume);
+  const control = new Controller(thread, {
+    name: volume,
+    bytes: parseSize(flags.size),
+    currentBytes: parseSize(flags.currentSize),
+    revisionCounterDisabled: flags.disableRevCounter,
+    salvage: flags.salvageRequested,
+    upgrade: flags.upgrade,
+    allowMissing: flags.allowMissingReplicas,
+    backend: (address) => replicaBackend(address, { volumeName: volume }),
+    frontend: flags.frontend,
+    frontendOptions: { listen: parseDataAddress(listen) },
+    log,
+  });
+  onEvent = (event) => control.onEvent(event);
+  await serveVolume(control, thread, { flags, identity, log });
+}
+
+/** Starts, serves until a signal, and leaves in order. */
+async function serveVolume(
+  control: Controller,
+  thread: VolumeThread,
+  { flags, identity, log }: {
+    flags: Flags;
+    identity: { volumeName: string; instanceName: string };
+    log: Logger;
+  },
+): Promise<void> {
+  try {
+    if (flags.replica.length > 0) await control.start(flags.replica);
+  } catch (error) {
+    await control.shutdown().catch(() => {});
+    throw error;
+  }
+  const server = await serve({
+    address: flags.listen,
+    services: [implement(controllerService, controllerHandlers(control, () => performance.now()))],
+    identity: { role: "controller", ...identity },
+  });
+  log.info("engine ready", { control: server.address });
+  const died = thread.ended.then((reason) => {
+    throw new StartError(`the volume cannot go on: ${reason.message}`, 1, { cause: reason });
+  });
+  const signal = await Promise.race([untilSignal(), died]);
+  log.info("closing", { signal });
+  died.catch(() => {});
+  await server.close();
+  await control.shutdown();
+  await thread.stop();
+}
+
+if (import.meta.main) await main(commandLine());

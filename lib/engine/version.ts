@@ -1,0 +1,19 @@
+/**
+ * The numbers by which engines, replicas and managers find out whether they can work together. Longhorn's own
+ * numbers (pkg/meta/version.go of its engine), because Drover speaks the same interfaces.
+ *
+ * @module
+ */
+
+/** Version of this software. */
+export const VERSION = "0.1.0";
+
+/** Interface numbers; `min` is the oldest that is still understood. */
+export const API = {
+  cli: 12,
+  cliMin: 8,
+  controller: 6,
+  controllerMin: 4,
+  dataFormat: 1,
+  dataFormatMin: 1,
+} as const;
