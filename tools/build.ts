@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { ROOT } from "../tests/support/repository.ts";
 import { existingPrograms, WORKERS } from "./programs.ts";
-import { bundle, runDeno } from "./shipping/bundle.ts";
+import { bundle, runDeno, ShippingError } from "./shipping/bundle.ts";
 import { compile, type Target, TARGETS } from "./shipping/compile.ts";
 
 function readArguments(): { names: string[]; target: Target | undefined } {
@@ -54,4 +54,18 @@ async function main(): Promise<void> {
   }
 }
 
-if (import.meta.main) await main();
+if (import.meta.main) {
+  try {
+    await main();
+  } catch (error) {
+    if (!(error instanceof ShippingError)) throw error;
+    console.error(error.message);
+    if (error.message.includes("denort")) {
+      console.error(
+        "Binaries are made of a small runtime from Deno's download host. Without access to it, name a copy in\n" +
+          "DENORT_BIN, or use `deno task dist`, which needs no download.",
+      );
+    }
+    Deno.exit(1);
+  }
+}
