@@ -11,7 +11,7 @@ import { type Arena, PAGE_BYTES } from "./arena.ts";
 import type { Deferred, Io } from "./io.ts";
 
 /** What {@linkcode BufferPool.allocate} returns when there is no room now. */
-export const NO_BUFFER = -1;
+export const NO_BUFFER = -1 as number;
 
 /** Most waiters at once: one per connection or queue that can be out of memory. */
 const MAX_WAITERS = 1024;
@@ -36,6 +36,8 @@ export class BufferPool {
   #free: number;
 
   /**
+   * Reserves the memory.
+   *
    * @param io whose arena to take from, and whose loop calls waiters back
    * @param bytes size of the pool; rounded up to a multiple of the largest buffer
    * @param largest size of the largest buffer, a power of two of at least one page

@@ -15,6 +15,15 @@
  */
 import { AssertionError } from "node:assert";
 import type { Completer, Deferred, Io } from "./io.ts";
+import { SEND_BATCH, type StreamMemory } from "./stream_memory.ts";
+
+export {
+  HEADER_BYTES,
+  SEND_SEGMENTS,
+  StreamMemory,
+  type StreamSizes,
+  WINDOW_BYTES,
+} from "./stream_memory.ts";
 
 /** Who uses a stream. All calls come from the loop. */
 export interface StreamOwner {
@@ -31,26 +40,8 @@ export interface StreamOwner {
   onClosed(stream: Stream, result: number): void;
 }
 
-/** Sizes of a stream; the defaults suit a data connection. */
-export interface StreamSizes {
-  /** Receive window, bytes. A header must fit. */
-  readonly window?: number;
-  /** Send queue: segments. */
-  readonly segments?: number;
-  /** Send queue: bytes for headers and small payloads; at least four times the largest. */
-  readonly headers?: number;
-}
-
-/** Default receive window, bytes: a queue of 32 requests of 4 KiB twice over. */
-export const WINDOW_BYTES = 256 * 1024;
-/** Default number of segments in the send queue. */
-export const SEND_SEGMENTS = 1024;
-/** Default bytes for headers in the send queue. */
-export const HEADER_BYTES = 64 * 1024;
 /** Payload remainders above this are received in place; below, through the window (fewer system calls). */
 const DIRECT_BYTES = 64 * 1024;
-/** Most segments of one send call: 4 KiB of vector. */
-const SEND_BATCH = 256;
 /** No token: the segment is header bytes, which belong to the stream. */
 const NO_TOKEN = -1;
 /** {@linkcode Stream.fill} to nowhere. */
@@ -61,25 +52,6 @@ const SENT = 1;
 
 /** A mistake of the owner. Not `assert()`: that makes an array of its arguments on every call. */
 const mistake = (message: string): AssertionError => new AssertionError({ message });
-
-/** Memory of a stream in the arena. Streams come and go, arenas do not shrink: it is reused. */
-export class StreamMemory {
-  readonly window: number;
-  readonly windowBytes: number;
-  readonly headers: number;
-  readonly headerBytes: number;
-  readonly vector: number;
-  readonly segments: number;
-  /** Reserves the memory. @throws {RangeError} when the arena is too small */
-  constructor(io: Io, sizes: StreamSizes = {}) {
-    this.windowBytes = sizes.window ?? WINDOW_BYTES;
-    this.headerBytes = sizes.headers ?? HEADER_BYTES;
-    this.segments = sizes.segments ?? SEND_SEGMENTS;
-    this.window = io.arena.reserve(this.windowBytes, 4096);
-    this.headers = io.arena.reserve(this.headerBytes, 4096);
-    this.vector = io.arena.reserve(SEND_BATCH * 16, 4096);
-  }
-}
 
 /** A stream socket; see the module text. */
 export class Stream implements Completer, Deferred {
@@ -112,6 +84,8 @@ export class Stream implements Completer, Deferred {
   #result = 0;
 
   /**
+   * Begins to receive when the loop goes on.
+   *
    * @param io the world
    * @param fd a connected socket; the stream closes it
    * @param memory its memory, free for another stream after `onClosed`

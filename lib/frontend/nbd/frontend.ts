@@ -1,0 +1,226 @@
+/**
+ * A volume as an NBD server: `qemu`, `nbdcopy`, the kernel's `nbd` driver and anything else that speaks NBD can
+ * use it without a driver of ours.
+ *
+ * Serves one volume under its name and as the default export, to several connections at once. A flush on one
+ * of them covers what was completed on all, so clients may spread their requests over connections.
+ *
+ * @module
+ */
+import { type BlockDevice, FRONTEND_DEPTH, MAX_TRANSFER_BYTES } from "../../block/device.ts";
+import { PAGE_BYTES } from "../../io/arena.ts";
+import { errnoText } from "../../io/errno.ts";
+import { type Address, type Completer, type Io, NO_TIMER } from "../../io/io.ts";
+import type { BufferPool } from "../../io/pool.ts";
+import { StreamMemory } from "../../io/stream.ts";
+import type { Frontend } from "../frontend.ts";
+import { Connection, type ConnectionOwner } from "./connection.ts";
+import type { Export } from "./haggle.ts";
+import type { Host } from "./host.ts";
+import { MAX_STRING_BYTES } from "./protocol.ts";
+import { Slots } from "./slots.ts";
+
+/** Default for {@linkcode NbdOptions.maxConnections}. */
+export const MAX_CONNECTIONS = 16;
+/** Most connections that may be asked for. */
+export const MOST_CONNECTIONS = 64;
+/** Bytes of zeroes in the arena: what zeroing with NO_HOLE writes at once. */
+const ZERO_BYTES = 1024 * 1024;
+/** Buffers that one connection may hold at most, bytes: a queue of 128 requests of 128 KiB. */
+const CONNECTION_BYTES = 16 * 1024 * 1024;
+/** A connection gets at most this part of the pool. */
+const POOL_SHARE = 4;
+/** The protocol demands unfragmented reads of this many bytes. */
+const MIN_TRANSFER_BYTES = 64 * 1024;
+/** Pause after a failed accept (out of descriptors, usually), milliseconds. */
+const ACCEPT_RETRY_MS = 200;
+
+const ACCEPTED = 0;
+const RETRY = 1;
+
+/** How to serve a volume over NBD. */
+export interface NbdOptions {
+  /** Where to listen. TCP port 0 takes any free port; the endpoint names it. */
+  readonly address: Address;
+  /** Name of the export; default: the volume's name. The empty name always means the same export. */
+  readonly exportName?: string;
+  /** Most clients at once, 1 to {@linkcode MOST_CONNECTIONS}; more are turned away. */
+  readonly maxConnections?: number;
+  /** Told about clients that come, go or misbehave; for the log. */
+  readonly onEvent?: (text: string) => void;
+}
+
+/** Options that cannot be: which one and why. */
+export class NbdOptionsError extends Error {
+  /** The class, for logs. */
+  override readonly name = "NbdOptionsError";
+}
+
+/** An NBD server for one volume; see the module text. */
+export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
+  readonly kind = "nbd";
+  readonly endpoint: string;
+  readonly volume: Export;
+  readonly slots: Slots;
+  readonly zeroes: number;
+  readonly zeroBytes: number = ZERO_BYTES;
+  readonly connectionBytes: number;
+  slotWanted = false;
+  readonly #address: Address;
+  readonly #event: (text: string) => void;
+  readonly #listener: number;
+  readonly #connections: Connection[] = [];
+  readonly #memory: StreamMemory[] = [];
+  #listening = true;
+  #stopped: (() => void) | undefined;
+  #retry = NO_TIMER;
+
+  /**
+   * Listens and serves at once.
+   *
+   * @param io the world
+   * @param pool buffers for payloads, shared with the volume
+   * @param device the volume
+   * @throws {NbdOptionsError} for options that cannot be
+   * @throws {IoError} when the address cannot be listened on
+   * @throws {RangeError} when the arena is too small for the windows of all connections
+   */
+  constructor(readonly io: Io, readonly pool: BufferPool, readonly device: BlockDevice, options: NbdOptions) {
+    const name = options.exportName ?? device.name;
+    checkName(name);
+    const connections = options.maxConnections ?? MAX_CONNECTIONS;
+    if (!Number.isInteger(connections) || connections < 1 || connections > MOST_CONNECTIONS) {
+      throw new NbdOptionsError(`maxConnections is ${connections}; it must be 1 to ${MOST_CONNECTIONS}`);
+    }
+    if (pool.largest < MIN_TRANSFER_BYTES) {
+      throw new NbdOptionsError(
+        `buffers of ${pool.largest} bytes are too small; NBD needs ${MIN_TRANSFER_BYTES}`,
+      );
+    }
+    this.volume = {
+      name,
+      description: `Drover volume ${device.name}`,
+      maximum: Math.min(MAX_TRANSFER_BYTES, pool.largest),
+      get bytes(): number {
+        return device.bytes;
+      },
+    };
+    this.slots = new Slots(FRONTEND_DEPTH, connections);
+    this.connectionBytes = Math.min(CONNECTION_BYTES, Math.floor(pool.free / POOL_SHARE));
+    this.#event = options.onEvent ?? (() => {});
+    this.#address = options.address;
+    this.#listener = io.listen(options.address);
+    try {
+      this.zeroes = io.arena.reserve(ZERO_BYTES, PAGE_BYTES);
+      for (let i = 0; i < connections; i++) this.#memory.push(new StreamMemory(io));
+    } catch (error) {
+      io.close(this.#listener);
+      throw error;
+    }
+    this.endpoint = formatEndpoint(options.address, name, () => io.boundPort(this.#listener));
+    io.accept(this.#listener, this, ACCEPTED);
+  }
+
+  /** True once {@linkcode stop} was called. */
+  get stopping(): boolean {
+    return this.#stopped !== undefined;
+  }
+
+  /** Number of clients now. */
+  get connections(): number {
+    return this.#connections.length;
+  }
+
+  /** See {@linkcode Frontend.stop}. */
+  stop(done: () => void): void {
+    if (this.#stopped) throw new Error("the NBD frontend is stopping already");
+    this.#stopped = done;
+    if (this.#retry === NO_TIMER) this.io.shutdown(this.#listener);
+    else {
+      this.io.cancel(this.#retry);
+      this.#closeListener();
+    }
+    // A copy: a connection may be gone before the loop is.
+    for (const connection of [...this.#connections]) connection.stop();
+  }
+
+  /** See {@linkcode Host.slotFreed}. */
+  slotFreed(): void {
+    this.slotWanted = false;
+    for (const connection of this.#connections) connection.wake();
+  }
+
+  /** See {@linkcode ConnectionOwner.onGone}. */
+  onGone(connection: Connection, complaint: string): void {
+    this.#connections.splice(this.#connections.indexOf(connection), 1);
+    this.#memory.push(connection.memory);
+    this.#event(complaint === "" ? "client left" : `client dropped: ${complaint}`);
+    this.#checkStopped();
+  }
+
+  /** The listener's completions: a client, or a failure. */
+  complete(tag: number, result: number): void {
+    if (tag === RETRY) this.#retry = NO_TIMER;
+    else if (this.stopping) {
+      if (result >= 0) this.io.close(result);
+      return this.#closeListener();
+    } else if (result >= 0) this.#welcome(result);
+    else {
+      this.#event(`cannot accept a client: ${errnoText(result)}`);
+      this.#retry = this.io.timer(ACCEPT_RETRY_MS, this, RETRY);
+      return;
+    }
+    this.io.accept(this.#listener, this, ACCEPTED);
+  }
+
+  #welcome(fd: number): void {
+    const memory = this.#memory.pop();
+    if (!memory) {
+      this.#event(`client turned away: there are ${this.#connections.length} already`);
+      this.io.close(fd);
+      return;
+    }
+    this.#connections.push(new Connection(this, fd, memory, this));
+    this.#event("client came");
+  }
+
+  #closeListener(): void {
+    this.io.close(this.#listener);
+    if (this.#address.kind === "unix") {
+      try {
+        this.io.files.unlink(this.#address.path);
+      } catch {
+        // Somebody removed it, or replaced it by a directory: nothing of ours is left there.
+      }
+    }
+    this.#listening = false;
+    this.#checkStopped();
+  }
+
+  #checkStopped(): void {
+    if (this.#listening || this.#connections.length > 0) return;
+    this.#stopped?.();
+  }
+}
+
+function checkName(name: string): void {
+  const bytes = new TextEncoder().encode(name).length;
+  if (bytes === 0 || bytes > MAX_STRING_BYTES || name.includes("\0")) {
+    throw new NbdOptionsError(
+      `${
+        JSON.stringify(name)
+      } cannot name an NBD export: 1 to ${MAX_STRING_BYTES} bytes without NUL are needed`,
+    );
+  }
+}
+
+/** The URI of an export, as `doc/uri.md` of the NetworkBlockDevice project has it. */
+export function formatEndpoint(address: Address, name: string, port: () => number): string {
+  const path = name.split("/").map(encodeURIComponent).join("/");
+  if (address.kind === "unix") {
+    const socket = address.path.split("/").map(encodeURIComponent).join("/");
+    return `nbd+unix:///${path}?socket=${socket}`;
+  }
+  const host = address.host.includes(":") ? `[${address.host}]` : address.host;
+  return `nbd://${host}:${address.port === 0 ? port() : address.port}/${path}`;
+}

@@ -1,0 +1,36 @@
+/**
+ * What the connections of one frontend share.
+ *
+ * @module
+ */
+import type { BlockDevice } from "../../block/device.ts";
+import type { Io } from "../../io/io.ts";
+import type { BufferPool } from "../../io/pool.ts";
+import type { Export } from "./haggle.ts";
+import type { Slots } from "./slots.ts";
+
+/** See the module text. */
+export interface Host {
+  /** The world. */
+  readonly io: Io;
+  /** Buffers for payloads. */
+  readonly pool: BufferPool;
+  /** The disk. */
+  readonly device: BlockDevice;
+  /** The disk as the handshake shows it. */
+  readonly volume: Export;
+  /** Request slots. */
+  readonly slots: Slots;
+  /** Arena offset of {@linkcode Host.zeroBytes} bytes that are zero and stay so. */
+  readonly zeroes: number;
+  /** How many. */
+  readonly zeroBytes: number;
+  /** Most bytes of buffers for one connection; a single transfer may exceed it when it is alone. */
+  readonly connectionBytes: number;
+  /** True once the frontend is to stop. */
+  readonly stopping: boolean;
+  /** Some connection waits for a slot: call {@linkcode Host.slotFreed} when one comes back. */
+  slotWanted: boolean;
+  /** Lets waiting connections try again. */
+  slotFreed(): void;
+}
