@@ -15,6 +15,7 @@ import { Ring } from "./uring_ring.ts";
 // IORING_OP_* of linux/io_uring.h.
 const OP_WRITEV = 2;
 const OP_FSYNC = 3;
+const OP_POLL_ADD = 6;
 const OP_SENDMSG = 9;
 const OP_ACCEPT = 13;
 const OP_ASYNC_CANCEL = 14;
@@ -26,6 +27,7 @@ const OP_SEND = 26;
 const OP_RECV = 27;
 
 const FSYNC_DATASYNC = 1;
+const POLLIN = 1;
 /** MSG_WAITALL: the kernel goes on until all is sent (5.18); MSG_NOSIGNAL: EPIPE instead of SIGPIPE. */
 const MSG_WAITALL_NOSIGNAL = 0x100 | 0x4000;
 /** IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY (5.19). */
@@ -40,6 +42,9 @@ const MSGHDR_WORDS = MSGHDR_BYTES / 4;
 
 /** Direct I/O and the page cache work in blocks of this size; see the end of a read. */
 const BLOCK_BYTES = 4096;
+
+/** `mode` of a read that waits until its non-blocking stream has something to read. */
+const AWAITING = 1;
 
 /** How often and how long the end of cancelled operations is awaited, at most. */
 const RELEASE_ROUNDS = 20;
@@ -145,6 +150,9 @@ export class UringIo extends LoopIo {
     const size = length[slot] as number;
     switch (kind[slot] as Kind) {
       case Kind.READ:
+        if (this.operations.mode[slot] === AWAITING) {
+          return ring.push(OP_POLL_ADD, file, 0, 0, 0, POLLIN, slot);
+        }
         return ring.push(OP_READ, file, offset[slot] as number, address, size, 0, slot);
       case Kind.WRITE:
         return ring.push(OP_WRITE, file, offset[slot] as number, address, size, 0, slot);
@@ -237,6 +245,14 @@ export class UringIo extends LoopIo {
   #readEnded(slot: number, result: number): void {
     const operations = this.operations;
     const offset = operations.offset[slot] as number;
+    if (operations.mode[slot] === AWAITING) {
+      operations.mode[slot] = 0;
+      return result < 0 ? operations.finish(slot, result) : this.start(slot);
+    }
+    if (result === -Errno.EAGAIN && offset < 0) {
+      operations.mode[slot] = AWAITING;
+      return this.start(slot);
+    }
     if (result <= 0) {
       if (result === -Errno.EINTR || (result === -Errno.EAGAIN && offset >= 0)) return this.start(slot);
       return operations.finish(slot, result < 0 ? result : operations.done[slot] as number);
