@@ -7,6 +7,7 @@
 
 import "./setup.ts";
 import * as grpc from "@grpc/grpc-js";
+import type { Buffer } from "node:buffer";
 import { type Address, formatAddress, parseAddress, type TcpAddress } from "./address.ts";
 import { Code, RpcError, statusOf } from "./errors.ts";
 import { HealthService, healthService } from "./health.ts";
@@ -19,9 +20,9 @@ import {
   SERVER_KEEPALIVE_TIMEOUT_MS,
 } from "./limits.ts";
 import { reflectionServices } from "./reflection.ts";
-import { type AnyHandler, type CallContext, implement, type Implementation } from "./service.ts";
+import { type AnyHandler, type CallContext, implement, type Implementation, type Method } from "./service.ts";
 import { prepareSocketPath, SOCKET_MODE } from "./unix_socket.ts";
-import { wireService } from "./wire.ts";
+import { type WireMethod, wireMethod } from "./wire.ts";
 
 /** What to serve, and where. */
 export interface ServeOptions {
@@ -83,14 +84,25 @@ class Context implements CallContext {
   }
 }
 
+/** Encodes a response; here and not in the library, which would keep the reason of a failure to itself. */
+function encode(method: Method, response: unknown): Buffer {
+  try {
+    return wireMethod(method).responseSerialize(response);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new RpcError(Code.INTERNAL, `${method.path}: cannot encode the response: ${why}`, { cause: error });
+  }
+}
+
 function unaryHandler(
+  method: Method,
   handler: AnyHandler,
   identity: ServerIdentity | undefined,
-): grpc.handleUnaryCall<unknown, unknown> {
-  const run = async (call: grpc.ServerUnaryCall<unknown, unknown>): Promise<unknown> => {
+): grpc.handleUnaryCall<unknown, Buffer> {
+  const run = async (call: grpc.ServerUnaryCall<unknown, Buffer>): Promise<Buffer> => {
     const context = new Context(call);
     if (identity) checkIdentity(identity, (key) => context.metadata(key));
-    return await handler(call.request, context);
+    return encode(method, await handler(call.request, context));
   };
   return (call, done) => {
     run(call).then((response) => done(null, response), (error) => done(statusOf(error)));
@@ -98,7 +110,7 @@ function unaryHandler(
 }
 
 /** Waits until a call takes more messages, or has ended. */
-function writable(call: grpc.ServerWritableStream<unknown, unknown>): Promise<void> {
+function writable(call: grpc.ServerWritableStream<unknown, Buffer>): Promise<void> {
   return new Promise((resolve) => {
     const go = (): void => {
       call.off("drain", go);
@@ -114,14 +126,14 @@ function writable(call: grpc.ServerWritableStream<unknown, unknown>): Promise<vo
 
 /** Sends what a streaming handler gives, as fast as the client takes it. */
 async function pump(
-  call: grpc.ServerWritableStream<unknown, unknown> | grpc.ServerDuplexStream<unknown, unknown>,
+  stream: grpc.ServerWritableStream<unknown, Buffer>,
+  method: Method,
   responses: () => AsyncIterable<unknown>,
 ): Promise<void> {
-  const stream = call as grpc.ServerWritableStream<unknown, unknown>;
   try {
     for await (const response of responses()) {
       if (stream.cancelled || stream.destroyed) return;
-      if (!stream.write(response)) await writable(stream);
+      if (!stream.write(encode(method, response))) await writable(stream);
     }
     stream.end();
   } catch (error) {
@@ -129,29 +141,37 @@ async function pump(
   }
 }
 
+function adapt(
+  method: Method,
+  handler: AnyHandler,
+  identity: ServerIdentity | undefined,
+): grpc.UntypedHandleCall {
+  if (method.kind === "unary") return unaryHandler(method, handler, identity);
+  if (method.kind === "serverStream") {
+    return (call: grpc.ServerWritableStream<unknown, Buffer>) => {
+      pump(call, method, () => handler(call.request, new Context(call)) as AsyncIterable<unknown>);
+    };
+  }
+  return (call: grpc.ServerDuplexStream<unknown, Buffer>) => {
+    // The end of the requests must not destroy the call: responses may follow.
+    const requests = call.iterator({ destroyOnReturn: false });
+    const stream = call as unknown as grpc.ServerWritableStream<unknown, Buffer>;
+    pump(stream, method, () => handler(requests, new Context(call)) as AsyncIterable<unknown>);
+  };
+}
+
 function register(
   server: grpc.Server,
   implementation: Implementation,
   identity: ServerIdentity | undefined,
 ): void {
+  const definitions: Record<string, WireMethod> = {};
   const handlers: grpc.UntypedServiceImplementation = {};
   for (const [key, method] of implementation.service.methods) {
-    const handler = implementation.handler(key);
-    if (method.kind === "unary") {
-      handlers[key] = unaryHandler(handler, identity);
-    } else if (method.kind === "serverStream") {
-      handlers[key] = (call: grpc.ServerWritableStream<unknown, unknown>) => {
-        pump(call, () => handler(call.request, new Context(call)) as AsyncIterable<unknown>);
-      };
-    } else {
-      handlers[key] = (call: grpc.ServerDuplexStream<unknown, unknown>) => {
-        // The end of the requests must not destroy the call: responses may follow.
-        const requests = call.iterator({ destroyOnReturn: false });
-        pump(call, () => handler(requests, new Context(call)) as AsyncIterable<unknown>);
-      };
-    }
+    definitions[key] = { ...wireMethod(method), responseSerialize: (encoded) => encoded as Buffer };
+    handlers[key] = adapt(method, implementation.handler(key), identity);
   }
-  server.addService(wireService(implementation.service), handlers);
+  server.addService(definitions, handlers);
 }
 
 function bind(server: grpc.Server, target: string): Promise<number> {

@@ -1,11 +1,11 @@
 /**
- * Services in the form that the gRPC library takes (its `ServiceDefinition`).
+ * Methods in the form that the gRPC library takes (its `MethodDefinition`).
  *
  * @module
  */
 
 import { Buffer } from "node:buffer";
-import type { Codec, Method, Service } from "./service.ts";
+import type { Codec, Method } from "./service.ts";
 
 /** One method, as the gRPC library takes it. */
 export interface WireMethod {
@@ -46,9 +46,4 @@ export function wireMethod(method: Method): WireMethod {
     responseSerialize: serializer(method.response),
     responseDeserialize: (bytes) => method.response.decode(bytes),
   };
-}
-
-/** A whole service. */
-export function wireService(service: Service<unknown>): Record<string, WireMethod> {
-  return Object.fromEntries([...service.methods].map(([key, method]) => [key, wireMethod(method)]));
 }
