@@ -21,7 +21,6 @@ export const Kind = {
   RECEIVE: 7,
   SEND: 8,
   WRITE_VECTOR: 9,
-  CANCEL_ALL: 10,
 } as const;
 
 /** One of {@linkcode Kind}. */

@@ -20,6 +20,7 @@ import { connectResult, encodeAddress, openSocket, setStreamOptions, SOCK_CLOEXE
 // poll(2)
 const POLLIN = 0x1;
 const POLLOUT = 0x4;
+const POLLHUP = 0x10;
 /** struct pollfd: fd s32, events s16, revents s16. */
 const POLLFD_BYTES = 8;
 
@@ -56,6 +57,8 @@ export class PollIo extends LoopIo {
   readonly #waiting = new Int32Array(MAX_OPERATIONS);
   #waitingCount = 0;
   #readyCount = 0;
+  /** Whether the operation being attempted was woken by the end of its descriptor. */
+  #hungUp = false;
   /** Encoded addresses of unix connects that are to be tried again, by slot. */
   readonly #retries = new Map<number, Uint8Array<ArrayBuffer>>();
   readonly #retry: Completer = { complete: (slot) => this.#connectAgain(slot) };
@@ -123,8 +126,10 @@ export class PollIo extends LoopIo {
       this.#waiting[i] = this.#waiting[last] as number;
       this.#pollWords[2 * i] = this.#pollWords[2 * last] as number;
       this.#pollWords[2 * i + 1] = this.#pollWords[2 * last + 1] as number;
+      this.#hungUp = ((events >>> 16) & POLLHUP) !== 0;
       this.#attempt(slot);
     }
+    this.#hungUp = false;
   }
 
   /** See {@linkcode LoopIo}. */
@@ -174,8 +179,6 @@ export class PollIo extends LoopIo {
         return this.#send(slot, fd);
       case Kind.WRITE_VECTOR:
         return this.#writeVector(slot, fd);
-      case Kind.CANCEL_ALL:
-        return;
     }
   }
 
@@ -258,8 +261,9 @@ export class PollIo extends LoopIo {
       }
       const number = errno();
       if (number === Errno.EINTR || number === Errno.ECONNABORTED) continue;
-      if (number === Errno.EAGAIN) return this.#await(slot, POLLIN);
-      return this.operations.post(slot, -number);
+      // A unix listener that was shut down says EAGAIN for ever; a TCP one EINVAL.
+      if (number === Errno.EAGAIN && !this.#hungUp) return this.#await(slot, POLLIN);
+      return this.operations.post(slot, number === Errno.EAGAIN ? -Errno.EINVAL : -number);
     }
   }
 

@@ -52,7 +52,8 @@ const RELEASE_ROUND_MS = 50;
 
 const TWO_32 = 2 ** 32;
 
-const nobody: Completer = { complete() {} };
+/** `user_data` of an entry without a slot. */
+const NO_SLOT = -1;
 
 /** `Io` over io_uring. Belongs to the thread that made it. */
 export class UringIo extends LoopIo {
@@ -181,8 +182,6 @@ export class UringIo extends LoopIo {
         return this.#pushSend(slot, file, size);
       case Kind.WRITE_VECTOR:
         return ring.push(OP_WRITEV, file, -1, address, size, 0, slot);
-      case Kind.CANCEL_ALL:
-        return ring.push(OP_ASYNC_CANCEL, -1, 0, 0, 0, CANCEL_EVERYTHING, slot);
     }
   }
 
@@ -291,19 +290,19 @@ export class UringIo extends LoopIo {
 
   /** Ends what is under way, so that the kernel neither holds sockets nor writes into the arena afterwards. */
   #cancelAll(): void {
+    const ring = this.#ring;
     let left = this.operations.underWay - this.operations.ended - this.#backlogCount;
     if (left === 0) return;
-    if (this.#ring.full) this.#ring.submit();
-    if (this.#ring.full) return;
-    const own = this.operations.take(Kind.CANCEL_ALL, -1, 0, 0, 0, nobody, 0);
-    this.#push(own);
+    if (ring.full) ring.submit();
+    if (ring.full) return;
+    ring.push(OP_ASYNC_CANCEL, -1, 0, 0, 0, CANCEL_EVERYTHING, NO_SLOT);
     left++;
     for (let round = 0; round < RELEASE_ROUNDS && left > 0; round++) {
-      this.#ring.wait(RELEASE_ROUND_MS);
-      for (; this.#ring.ready > 0; left--) {
-        const slot = this.#ring.userData, result = this.#ring.result;
-        this.#ring.take();
-        this.#abandon(slot, result);
+      ring.wait(RELEASE_ROUND_MS);
+      for (; ring.ready > 0; left--) {
+        const slot = ring.userData, result = ring.result;
+        ring.take();
+        if (slot !== NO_SLOT) this.#abandon(slot, result);
       }
     }
   }
