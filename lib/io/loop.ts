@@ -11,7 +11,7 @@ import type { Arena } from "./arena.ts";
 import { DeferredQueue } from "./deferred.ts";
 import type { Files } from "./files.ts";
 import type { Address, Completer, Deferred, Io, World } from "./io.ts";
-import { discard, libc, mapArena, type Mapping } from "./libc.ts";
+import { discard, libc, mapArena, type Mapping, unmap } from "./libc.ts";
 import { Kind, Operations } from "./operations.ts";
 import { boundPort, DEFAULT_BACKLOG, openListener, shutdownSocket } from "./sockets.ts";
 import { Timers } from "./timers.ts";
@@ -228,6 +228,11 @@ export abstract class LoopIo implements Io {
     this.#disposed = true;
     this.release();
     discard(this.#mapping);
+  }
+
+  /** Takes the arena away when nobody has seen it yet: the end of a failed start. */
+  protected unmapArena(): void {
+    unmap(this.#mapping);
   }
 
   /**

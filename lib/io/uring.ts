@@ -82,7 +82,12 @@ export class UringIo extends LoopIo {
    */
   constructor(arenaBytes: number) {
     super(arenaBytes);
-    this.#ring = new Ring(SUBMISSION_ENTRIES, MAX_OPERATIONS);
+    try {
+      this.#ring = new Ring(SUBMISSION_ENTRIES, MAX_OPERATIONS);
+    } catch (error) {
+      this.unmapArena();
+      throw error;
+    }
     this.#headers = mapMemory(MAX_OPERATIONS * MSGHDR_BYTES);
     this.#headerWords = new Uint32Array(this.#headers.buffer);
     this.#addresses = mapMemory(MAX_OPERATIONS * SOCKADDR_BYTES);
