@@ -28,7 +28,7 @@ export class Attempt implements Target {
   #timed = false;
   readonly #generation: number;
 
-  /** @param operation ends with a descriptor or an error */
+  /** An attempt that was not started; `operation` ends with a descriptor or an error. */
   constructor(
     readonly network: SimNetwork,
     readonly process: SimProcess,
@@ -44,7 +44,7 @@ export class Attempt implements Target {
     this.network.push(this.network.link(this.process.host, this.host).drawArrival(0), this, SYN, 0);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Target.fire}. */
   fire(code: number, value: number): void {
     if (code === TIMEOUT) return this.#end(value);
     const there = this.network.link(this.process.host, this.host);

@@ -20,9 +20,12 @@ let spareBytes = 0;
 
 /** A run failed: code of a process or a check threw. The seed and the options replay it. */
 export class SimFailure extends Error {
+  /** The class's name. */
   override readonly name = "SimFailure";
 
   /**
+   * Puts the seed, the cause and the end of the trace into the message.
+   *
    * @param seed of the world
    * @param atMs virtual time
    * @param trace all lines that were kept, oldest first
@@ -68,6 +71,8 @@ export class SimCluster {
   #inside = false;
 
   /**
+   * An empty world at time 0.
+   *
    * @param seed everything follows from it
    * @param overrides what differs from the default world; see also `drawOptions`
    */

@@ -29,7 +29,7 @@ export interface Descriptor {
 export class OpenFile implements Descriptor {
   underWay = 0;
 
-  /** @param path as it was opened */
+  /** Counts itself in `inode.opens`. @param path as it was opened */
   constructor(
     readonly inode: Inode,
     readonly path: string,
@@ -40,7 +40,7 @@ export class OpenFile implements Descriptor {
     inode.opens++;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Descriptor.released}. */
   released(): void {
     this.inode.opens--;
     if (this.inode.lock === this) this.inode.lock = null;
@@ -58,7 +58,7 @@ export class DescriptorTable {
     return this.#open;
   }
 
-  /** @returns the descriptor. @throws IoError EMFILE */
+  /** Gives out the lowest free descriptor. @throws IoError EMFILE */
   install(descriptor: Descriptor): number {
     let at = this.#entries.indexOf(null);
     if (at < 0) at = this.#entries.length;

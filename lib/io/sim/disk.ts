@@ -35,6 +35,7 @@ interface ArmedFault {
 
 /** What a disk needs of its host. */
 export interface DiskHost {
+  /** Where the disk's events go. */
   readonly trace: Trace;
   /** The subject of the disk's trace events. */
   readonly traceId: number;
@@ -88,14 +89,14 @@ export class SimDisk implements Space {
     this.#limit = this.#allocated + Math.floor(bytes / PAGE_BYTES);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Space.take}. */
   take(): boolean {
     if (this.#allocated >= this.#limit) return false;
     this.#allocated++;
     return true;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Space.give}. */
   give(pages: number): void {
     this.#allocated -= pages;
   }

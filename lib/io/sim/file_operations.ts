@@ -60,10 +60,12 @@ export function applyOperation(disk: SimDisk, operation: Operation, upTo: number
       else disk.failSync(inode);
       return;
     case Kind.PUNCH:
+      operation.done = operation.length;
       if (operation.fault === 0) inode.zero(operation.offset, operation.length, PageState.HOLE);
       disk.stamp(inode, true);
       return;
     case Kind.FALLOCATE:
+      operation.done = operation.length;
       if (operation.fault === 0) operation.result = allocate(inode, operation);
       disk.stamp(inode, true);
       return;
@@ -88,13 +90,28 @@ function allocate(inode: FileInode, operation: Operation): number {
   }
 }
 
+/**
+ * How far an operation got, by draw: of a write, whole sectors, for nobody writes less in one piece.
+ *
+ * @returns bytes, from 0 to the whole length
+ */
+export function drawPart(disk: SimDisk, operation: Operation): number {
+  const part = disk.random.below(operation.length + 1);
+  return operation.kind === Kind.READ ? part : wholeSectors(operation.offset, part);
+}
+
+/** The largest count of at most `count` bytes from `offset` that ends a sector; 0 when there is none. */
+export function wholeSectors(offset: number, count: number): number {
+  return Math.max(0, Math.floor((offset + count) / SECTOR_BYTES) * SECTOR_BYTES - offset);
+}
+
 /** The end of an operation: what is left of its effect. @returns its result */
 export function endOperation(disk: SimDisk, operation: Operation, effect: Effect): number {
   const { inode } = operation.descriptor as OpenFile;
   const write = operation.kind === Kind.WRITE || operation.kind === Kind.WRITE_DURABLE;
   if (effect !== Effect.AT_START) {
     // A write that fails may have been done in part.
-    const upTo = operation.fault === 0 ? operation.length : write ? disk.random.below(operation.length) : 0;
+    const upTo = operation.fault === 0 ? operation.length : write ? drawPart(disk, operation) : 0;
     applyOperation(disk, operation, upTo);
   }
   if (operation.fault !== 0) return -operation.fault;
@@ -112,20 +129,15 @@ export function abandonOperation(disk: SimDisk, operation: Operation): void {
   const { inode } = operation.descriptor as OpenFile;
   const write = operation.kind === Kind.WRITE || operation.kind === Kind.WRITE_DURABLE;
   if (!write || !(inode instanceof FileInode)) {
-    if (operation.kind === Kind.PUNCH || operation.kind === Kind.FALLOCATE) {
-      applyOperation(disk, operation, operation.length);
-    }
+    const change = operation.kind === Kind.PUNCH || operation.kind === Kind.FALLOCATE;
+    if (change && operation.done === 0) applyOperation(disk, operation, operation.length);
     return;
   }
   if (fate === 1) return applyOperation(disk, operation, operation.length);
-  if (fate === 2) {
-    // Whole sectors: a prefix.
-    const end = Math.floor((operation.offset + random.below(operation.length + 1)) / SECTOR_BYTES) *
-      SECTOR_BYTES;
-    return applyOperation(disk, operation, Math.max(operation.done, end - operation.offset));
-  }
+  if (fate === 2) return applyOperation(disk, operation, drawPart(disk, operation));
   const { offset, length } = operation;
-  for (let from = 0; from < length;) {
+  // What took effect before is not repeated: others may have written since.
+  for (let from = operation.done; from < length;) {
     const to = Math.min(length, (Math.floor((offset + from) / SECTOR_BYTES) + 1) * SECTOR_BYTES - offset);
     if (random.chance(0.5)) {
       disk.write(inode, operation.owner.memory, operation.at + from, to - from, offset + from);

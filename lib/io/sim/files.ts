@@ -7,6 +7,7 @@ import { Errno, IoError } from "../errno.ts";
 import type { Extent, Files, FileStat, OpenOptions } from "../files.ts";
 import { OpenFile } from "./descriptors.ts";
 import type { DiskWork } from "./disk.ts";
+import { wholeSectors } from "./file_operations.ts";
 import { DirectoryInode, FileInode, type Inode } from "./inode.ts";
 import type { NameChange } from "./names.ts";
 import { PAGE_BYTES } from "../arena.ts";
@@ -23,12 +24,12 @@ const EMLINK_DIRECTORY = Errno.EPERM;
 export class SimFiles implements Files {
   readonly #process: SimProcess;
 
-  /** @param process whose descriptors these are, and whose host's disk */
+  /** Files of one process. @param process whose descriptors these are, and whose host's disk */
   constructor(process: SimProcess) {
     this.#process = process;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.open}. */
   open(path: string, options: OpenOptions = {}): number {
     this.#process.assertAlive();
     const names = this.#process.host.disk.names;
@@ -77,24 +78,25 @@ export class SimFiles implements Files {
     this.#process.record(Verb.NAME, subject.id, disk.names.pending);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.close}. */
   close(fd: number): void {
     this.#process.assertAlive();
     this.#process.descriptors.close(fd);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.stat}. */
   stat(path: string): FileStat {
     this.#process.assertAlive();
     return statOf(this.#process.host.disk.names.need("stat", path));
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.fstat}. */
   fstat(fd: number): FileStat {
+    this.#process.assertAlive();
     return statOf(this.#process.descriptors.file("fstat", fd).inode);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.exists}. */
   exists(path: string): boolean {
     this.#process.assertAlive();
     try {
@@ -107,13 +109,13 @@ export class SimFiles implements Files {
     }
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.list}. */
   list(path: string): string[] {
     this.#process.assertAlive();
     return [...this.#process.host.disk.names.needDirectory("list", path).entries.keys()].sort();
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.makeDirectory}. */
   makeDirectory(path: string, _mode?: number): void {
     this.#process.assertAlive();
     const { disk } = this.#process.host;
@@ -133,7 +135,7 @@ export class SimFiles implements Files {
     }
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.rename}. */
   rename(from: string, to: string): void {
     this.#process.assertAlive();
     const { names } = this.#process.host.disk;
@@ -150,7 +152,7 @@ export class SimFiles implements Files {
     if (replaced !== null) this.#process.host.disk.release(replaced);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.link}. */
   link(from: string, to: string): void {
     this.#process.assertAlive();
     const { names } = this.#process.host.disk;
@@ -162,7 +164,7 @@ export class SimFiles implements Files {
     this.#apply(inode, [{ ...target, to: inode }]);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.unlink}. */
   unlink(path: string): void {
     this.#process.assertAlive();
     const { names } = this.#process.host.disk;
@@ -173,7 +175,7 @@ export class SimFiles implements Files {
     this.#process.host.disk.release(inode);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.removeDirectory}. */
   removeDirectory(path: string): void {
     this.#process.assertAlive();
     const { names } = this.#process.host.disk;
@@ -183,7 +185,7 @@ export class SimFiles implements Files {
     this.#apply(directory, [{ ...names.place("rmdir", path), to: null }]);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.truncate}. */
   truncate(fd: number, size: number): void {
     const [file, inode] = this.#writable("truncate", fd);
     this.#process.mutate("truncate", file.path);
@@ -192,7 +194,7 @@ export class SimFiles implements Files {
     this.#process.host.disk.stamp(inode, true);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.sync}. */
   sync(fd: number): void {
     const file = this.#process.descriptors.file("fsync", fd);
     this.#process.assertAlive();
@@ -211,7 +213,7 @@ export class SimFiles implements Files {
     disk.sync(inode);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.syncDirectory}. */
   syncDirectory(path: string): void {
     this.#process.assertAlive();
     const { names } = this.#process.host.disk;
@@ -221,7 +223,7 @@ export class SimFiles implements Files {
     names.syncDirectory(directory);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.readWhole}. */
   readWhole(path: string, maxBytes = WHOLE_BYTES): Uint8Array<ArrayBuffer> {
     this.#process.assertAlive();
     const inode = this.#process.host.disk.names.need("open", path);
@@ -233,7 +235,7 @@ export class SimFiles implements Files {
     return bytes;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.readAt}. */
   readAt(fd: number, into: Uint8Array, offset: number): number {
     this.#process.assertAlive();
     const file = this.#process.descriptors.file("read", fd);
@@ -242,19 +244,19 @@ export class SimFiles implements Files {
     return file.inode.read(into, 0, into.length, offset);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.writeAt}. */
   writeAt(fd: number, bytes: Uint8Array, offset: number): void {
     const [file, inode] = this.#writable("write", fd);
     this.#process.mutate("writeAt", file.path);
     const { disk } = this.#process.host;
     const errno = disk.drawFault("write", file.path);
-    const wanted = errno === 0 ? bytes.length : disk.random.below(bytes.length);
+    const wanted = errno === 0 ? bytes.length : wholeSectors(offset, disk.random.below(bytes.length));
     const done = disk.write(inode, bytes, 0, wanted, offset);
     if (errno !== 0) throw new IoError("write", file.path, errno);
     if (done < bytes.length) throw new IoError("write", file.path, Errno.ENOSPC);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.punchHole}. */
   punchHole(fd: number, offset: number, length: number): void {
     const [file, inode] = this.#writable("fallocate", fd);
     if (length <= 0) throw new IoError("fallocate", file.path, Errno.EINVAL);
@@ -264,7 +266,7 @@ export class SimFiles implements Files {
     this.#process.host.disk.stamp(inode, true);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.extents}. */
   extents(fd: number, offset: number, length: number): Extent[] {
     this.#process.assertAlive();
     const file = this.#process.descriptors.file("fiemap", fd);
@@ -272,7 +274,7 @@ export class SimFiles implements Files {
     return file.inode.extents(offset, length, this.#process.host.disk.options.splitExtents);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.tryLock}. */
   tryLock(fd: number): boolean {
     this.#process.assertAlive();
     const file = this.#process.descriptors.file("flock", fd);
@@ -281,7 +283,7 @@ export class SimFiles implements Files {
     return true;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Files.space}. */
   space(path: string): { readonly free: number; readonly total: number } {
     this.#process.assertAlive();
     const { disk } = this.#process.host;

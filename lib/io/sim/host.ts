@@ -53,7 +53,7 @@ export class SimHost {
     this.disk = new SimDisk(this, { ...cluster.options.disk, ...options.disk }, random.fork());
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode DiskHost.trace}. */
   get trace(): Trace {
     return this.cluster.trace;
   }
@@ -68,7 +68,7 @@ export class SimHost {
     return this.#uptime + this.cluster.now - this.#bootedAt;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode DiskHost.wallClock}. */
   wallClock(): number {
     return EPOCH_MS + this.cluster.now + this.clockSkewMs;
   }

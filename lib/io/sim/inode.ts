@@ -30,7 +30,7 @@ export class Inode {
   /** The open file description that holds the lock. */
   lock: object | null = null;
 
-  /** @param id its number, unique on the disk */
+  /** Without a name yet. @param id its number, unique on the disk */
   constructor(readonly id: number, readonly kind: "file" | "directory" | "other") {}
 }
 

@@ -42,35 +42,35 @@ export class SimIo extends SimLoop implements Io {
     this.files = new SimFiles(process);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.read}. */
   read(fd: number, at: number, length: number, offset: number, who: Completer, tag: number): void {
     this.#checkBuffer(at, length);
     this.#submitFile(Kind.READ, fd, at, length, offset, 0, who, tag);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.write}. */
   write(fd: number, at: number, length: number, offset: number, who: Completer, tag: number): void {
     this.#checkBuffer(at, length);
     this.#submitFile(Kind.WRITE, fd, at, length, offset, 0, who, tag);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.writeDurable}. */
   writeDurable(fd: number, at: number, length: number, offset: number, who: Completer, tag: number): void {
     this.#checkBuffer(at, length);
     this.#submitFile(Kind.WRITE_DURABLE, fd, at, length, offset, 0, who, tag);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.syncData}. */
   syncData(fd: number, who: Completer, tag: number): void {
     this.#submitFile(Kind.SYNC, fd, 0, 0, 0, 0, who, tag);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.punchHole}. */
   punchHole(fd: number, offset: number, length: number, who: Completer, tag: number): void {
     this.#submitFile(Kind.PUNCH, fd, 0, length, offset, 0, who, tag);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.fallocate}. */
   fallocate(fd: number, mode: number, offset: number, length: number, who: Completer, tag: number): void {
     this.#submitFile(Kind.FALLOCATE, fd, 0, length, offset, mode, who, tag);
   }
@@ -131,21 +131,21 @@ export class SimIo extends SimLoop implements Io {
     cluster.push(end, operation, effect, operation.generation);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.listen}. */
   listen(address: Address, backlog: number = DEFAULT_BACKLOG): number {
     this.process.assertAlive();
     const { network } = this.process.host.cluster;
     return this.process.descriptors.install(network.listen(this.process, address, backlog));
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.boundPort}. */
   boundPort(listener: number): number {
     const found = this.process.descriptors.get(listener);
     if (!(found instanceof Listener)) throw new IoError("boundPort", `descriptor ${listener}`, Errno.EBADF);
     return found.port;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.accept}. */
   accept(listener: number, who: Completer, tag: number): void {
     const operation = this.take(Kind.ACCEPT, who, tag);
     const found = this.process.descriptors.get(listener);
@@ -156,13 +156,13 @@ export class SimIo extends SimLoop implements Io {
     found.accept(operation);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.connect}. */
   connect(address: Address, who: Completer, tag: number): void {
     const operation = this.take(Kind.CONNECT, who, tag);
     this.process.host.cluster.network.connect(this.process, address, operation);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.receive}. */
   receive(fd: number, at: number, length: number, who: Completer, tag: number): void {
     this.#checkBuffer(at, length);
     if (length === 0) throw new RangeError("a receive of 0 bytes cannot be told from the end of the stream");
@@ -177,7 +177,7 @@ export class SimIo extends SimLoop implements Io {
     socket.receive(operation);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.send}. */
   send(fd: number, vector: number, count: number, who: Completer, tag: number): void {
     if (count > MAX_SEGMENTS) throw new RangeError(`send of ${count} segments: at most ${MAX_SEGMENTS}`);
     if (vector % SEGMENT_BYTES !== 0) throw new RangeError(`send vector at ${vector} is not 16-byte aligned`);
@@ -214,14 +214,14 @@ export class SimIo extends SimLoop implements Io {
     view.setUint32(place + 12, 0, true);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.shutdown}. */
   shutdown(fd: number): void {
     this.process.assertAlive();
     const found = this.process.descriptors.get(fd);
     if (found instanceof Socket || found instanceof Listener) found.shutdown();
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.close}. */
   close(fd: number): void {
     this.process.assertAlive();
     this.process.descriptors.close(fd);

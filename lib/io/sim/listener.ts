@@ -19,6 +19,8 @@ export class Listener implements Descriptor {
   readonly #onRelease: () => void;
 
   /**
+   * Is to be registered by who makes it.
+   *
    * @param scope whether it hears all addresses of its host, only the loopback one, or only the others
    * @param backlog connections that may wait
    * @param onRelease takes it out of its host's register
@@ -69,7 +71,7 @@ export class Listener implements Descriptor {
     this.#waiting.length = 0;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Descriptor.released}. */
   released(): void {
     this.shut = true;
     this.#accepts.length = 0;

@@ -9,7 +9,7 @@
 import type { Arena } from "../arena.ts";
 import { type Completer, type Deferred, MAX_OPERATIONS, MAX_TIMERS } from "../io.ts";
 import { OpenFile } from "./descriptors.ts";
-import { abandonOperation, applyOperation, type Effect, endOperation } from "./file_operations.ts";
+import { abandonOperation, applyOperation, drawPart, type Effect, endOperation } from "./file_operations.ts";
 import { Kind, NOBODY, Operation, type OperationOwner } from "./operation.ts";
 import type { SimProcess } from "./process.ts";
 import type { Target } from "./queue.ts";
@@ -24,7 +24,7 @@ const TIMER = 4;
 
 /** See the module. */
 export class SimLoop implements OperationOwner, Target {
-  /** @inheritDoc */
+  /** See {@linkcode OperationOwner.memory}. */
   readonly memory: Uint8Array<ArrayBuffer>;
   /** Whose loop this is. */
   protected readonly process: SimProcess;
@@ -53,12 +53,12 @@ export class SimLoop implements OperationOwner, Target {
     return this.#underWay;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.now}. */
   now(): number {
     return this.#now;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.wallClock}. */
   wallClock(): number {
     return this.#wallClock;
   }
@@ -69,7 +69,7 @@ export class SimLoop implements OperationOwner, Target {
     this.#wallClock = this.process.host.wallClock();
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.random32}. */
   random32(): number {
     return this.process.random.next32();
   }
@@ -96,7 +96,7 @@ export class SimLoop implements OperationOwner, Target {
     return operation;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode OperationOwner.operationEvent}. */
   operationEvent(operation: Operation, code: number): void {
     if (code === TIMER) {
       this.#timers--;
@@ -107,10 +107,10 @@ export class SimLoop implements OperationOwner, Target {
     if (code !== HALF) return this.finish(operation, endOperation(disk, operation, code as Effect));
     const whole = operation.length === 0 || operation.kind === Kind.PUNCH ||
       operation.kind === Kind.FALLOCATE;
-    if (!whole) applyOperation(disk, operation, disk.random.below(operation.length + 1));
+    if (!whole) applyOperation(disk, operation, drawPart(disk, operation));
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode OperationOwner.finish}. */
   finish(operation: Operation, result: number): void {
     operation.result = result;
     operation.finished = true;
@@ -168,7 +168,7 @@ export class SimLoop implements OperationOwner, Target {
     this.#free.push(operation);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.timer}. */
   timer(ms: number, who: Completer, tag: number): number {
     if (this.#timers >= MAX_TIMERS) throw new Error(`more than ${MAX_TIMERS} timers armed`);
     const operation = this.take(Kind.TIMER, who, tag);
@@ -180,7 +180,7 @@ export class SimLoop implements OperationOwner, Target {
     return operation.index + HANDLES * operation.generation;
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.cancel}. */
   cancel(timer: number): void {
     const operation = this.#operations[timer % HANDLES];
     if (operation === undefined || operation.kind !== Kind.TIMER) return;
@@ -192,7 +192,7 @@ export class SimLoop implements OperationOwner, Target {
     }
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.defer}. */
   defer(task: Deferred): void {
     this.process.assertAlive();
     this.#deferred.push(task);
@@ -221,7 +221,7 @@ export class SimLoop implements OperationOwner, Target {
     }
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Io.stop}. */
   stop(): void {
     this.#stopped = true;
   }

@@ -12,8 +12,11 @@ import type { Random } from "./random.ts";
 
 /** One name set (or removed: `to` is null) in one directory. */
 export interface NameChange {
+  /** Where. */
   readonly directory: DirectoryInode;
+  /** One part of a path. */
   readonly name: string;
+  /** What it names from now on; null: nothing. */
   readonly to: Inode | null;
 }
 
@@ -25,8 +28,11 @@ interface JournalEntry {
 
 /** Options of {@linkcode Names}, see `DiskOptions`. */
 export interface NamesOptions {
+  /** What a power cut may lose. */
   readonly names: "ordered" | "weak";
+  /** A probability. */
   readonly fileSyncCommitsNames: number;
+  /** A probability. */
   readonly backgroundCommit: number;
 }
 
@@ -47,7 +53,9 @@ export function splitPath(operation: string, path: string): string[] {
 
 /** Where a path leads: the directory it is in and its last part. */
 export interface Place {
+  /** Where the name is, or would be. */
   readonly directory: DirectoryInode;
+  /** The last part of the path. */
   readonly name: string;
 }
 
@@ -61,7 +69,7 @@ export class Names {
   /** Called with (entries made durable, entries left). */
   onCommit: (committed: number, left: number) => void = () => {};
 
-  /** @param root an empty directory */
+  /** Names under an empty directory. */
   constructor(root: DirectoryInode, random: Random, options: NamesOptions) {
     this.root = root;
     this.#random = random;
@@ -73,7 +81,7 @@ export class Names {
     return this.#journal.length;
   }
 
-  /** @throws IoError ENOENT, ENOTDIR */
+  /** Where a path leads, whether the name exists or not. @throws IoError ENOENT, ENOTDIR, EISDIR for the root */
   place(operation: string, path: string): Place {
     const parts = splitPath(operation, path);
     const name = parts.pop();
@@ -89,14 +97,14 @@ export class Names {
     return this.#walk(operation, path, parts).entries.get(name) ?? null;
   }
 
-  /** @throws IoError ENOENT, ENOTDIR */
+  /** The inode at a path. @throws IoError ENOENT, ENOTDIR */
   need(operation: string, path: string): Inode {
     const found = this.find(operation, path);
     if (found === null) throw new IoError(operation, path, Errno.ENOENT);
     return found;
   }
 
-  /** @throws IoError ENOENT, ENOTDIR */
+  /** The directory at a path. @throws IoError ENOENT, ENOTDIR */
   needDirectory(operation: string, path: string): DirectoryInode {
     const found = this.need(operation, path);
     if (!(found instanceof DirectoryInode)) throw new IoError(operation, path, Errno.ENOTDIR);

@@ -22,8 +22,11 @@ const EADDRNOTAVAIL = 99;
 
 /** What the network needs of the cluster. */
 export interface NetworkWorld {
+  /** Virtual time, ms. */
   readonly time: number;
+  /** Where events are recorded. */
   readonly trace: Trace;
+  /** Adds an event. */
   push(time: number, target: Target, code: number, value: number): void;
   /** The host that has a name or address. */
   lookUp(name: string): SimHost | undefined;

@@ -41,9 +41,13 @@ export const NOBODY: Completer = { complete: () => {} };
 
 /** See the module. */
 export class Operation implements Target {
+  /** NONE while it is in the pool. */
   kind: Kind = Kind.NONE;
+  /** Whom to tell. */
   who: Completer = NOBODY;
+  /** What to tell with the result. */
   tag = 0;
+  /** So far, or at the end. */
   result = 0;
   /** Grows with every use, so that events and handles of an earlier use are recognised. */
   generation = 0;
@@ -51,6 +55,7 @@ export class Operation implements Target {
   finished = false;
   /** A timer that was cancelled after it fired. */
   cancelled = false;
+  /** What it works on, which counts it as under way; null when there is none. */
   descriptor: Descriptor | null = null;
   /** Buffer, or the vector of a send. */
   at = 0;
@@ -65,10 +70,10 @@ export class Operation implements Target {
   /** Positive error number the operation will fail with, or 0. */
   fault = 0;
 
-  /** @param index its place in the owner's pool */
+  /** An operation in the pool. @param index its place in the owner's pool */
   constructor(readonly owner: OperationOwner, readonly index: number) {}
 
-  /** @inheritDoc */
+  /** See {@linkcode Target.fire}. */
   fire(code: number, generation: number): void {
     if (generation === this.generation) this.owner.operationEvent(this, code);
   }

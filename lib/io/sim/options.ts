@@ -107,8 +107,11 @@ export interface ProcessOptions {
 
 /** Everything. */
 export interface SimOptions {
+  /** Of every disk, unless its host says otherwise. */
   readonly disk: DiskOptions;
+  /** Of the network. */
   readonly network: NetworkOptions;
+  /** Of every process. */
   readonly process: ProcessOptions;
   /** Events the trace keeps. */
   readonly traceEvents: number;
@@ -116,9 +119,13 @@ export interface SimOptions {
 
 /** Parts of {@linkcode SimOptions} that differ from the default. */
 export interface SimOverrides {
+  /** Of disks. */
   readonly disk?: Partial<DiskOptions>;
+  /** Of the network. */
   readonly network?: Partial<NetworkOptions>;
+  /** Of processes. */
   readonly process?: Partial<ProcessOptions>;
+  /** Events the trace keeps. */
   readonly traceEvents?: number;
 }
 

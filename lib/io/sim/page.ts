@@ -51,7 +51,9 @@ export class Page {
   seen: Uint8Array<ArrayBuffer> | null = null;
   /** Contents as a power cut leaves them, but for the dirty sectors, which may go either way. */
   stored: Uint8Array<ArrayBuffer> | null = null;
+  /** As processes see it. */
   seenState: PageState = PageState.HOLE;
+  /** As a power cut leaves it, with the same reserve as `stored`. */
   storedState: PageState = PageState.HOLE;
   /** Sectors that the next sync makes durable. 0xff when `seenState` is not DATA and differs from what is stored. */
   dirty = 0;
@@ -60,7 +62,7 @@ export class Page {
   /** Whether the inode's list of changed pages has it. */
   listed = false;
 
-  /** @param index offset in the file divided by 4096 */
+  /** A hole. @param index offset in the file divided by 4096 */
   constructor(readonly index: number) {}
 
   /** Readies the seen contents for a write into `mask`. */

@@ -58,8 +58,11 @@ const NO_RING = new Uint8Array(0);
 
 /** One direction of a connection. */
 export class Pipe implements Target {
+  /** Bytes the sender put in, ever. */
   written = 0;
+  /** Bytes that arrived, ever. */
   delivered = 0;
+  /** Bytes the receiver took, ever. */
   consumed = 0;
   /** No more bytes will be written. */
   ended = false;
@@ -76,7 +79,7 @@ export class Pipe implements Target {
   readonly #there: Link;
   readonly #back: Link;
 
-  /** @param capacity bytes that may be on the way or wait to be received; a power of two */
+  /** An empty pipe. @param capacity bytes that may be on the way or wait to be received; a power of two */
   constructor(network: SimNetwork, readonly from: Socket, readonly to: Socket, capacity: number) {
     this.#network = network;
     this.#ring = takeRing(capacity);
@@ -168,7 +171,7 @@ export class Pipe implements Target {
     this.#network.push(this.#lastArrival, this, packet, value);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Target.fire}. */
   fire(packet: number, value: number): void {
     if (this.#ring === NO_RING) return;
     if (packet === Packet.GIVE_UP) return this.#giveUp(value);

@@ -24,9 +24,10 @@ const LINGER_OVER = 0, EXITED = 1;
  * It ends the process and nothing else.
  */
 export class SimCrash extends Error {
+  /** The class's name. */
   override readonly name = "SimCrash";
 
-  /** @param power the host loses its power too */
+  /** Says where the process ends. @param power the host loses its power too */
   constructor(message: string, readonly power = false) {
     super(message);
   }
@@ -95,7 +96,7 @@ export class SimProcess implements Target {
     cluster.trace.record(cluster.now, verb, this.#traceId, first, second);
   }
 
-  /** @throws SimCrash in code of a process that is dead and does not know it yet */
+  /** Stops code of a dead process. @throws SimCrash in code of a process that is dead and does not know it yet */
   assertAlive(): void {
     if (!this.alive) throw new SimCrash(`${this.name} is dead`);
   }
@@ -104,7 +105,13 @@ export class SimProcess implements Target {
   mutate(name: string, path: string): void {
     const number = this.mutations++;
     this.record(Verb.MUTATION, number, 0);
-    this.#options.onMutation?.(name, path, number);
+    try {
+      this.#options.onMutation?.(name, path, number);
+    } catch (error) {
+      // Here and not in enter: the code may catch what it does not know.
+      if (error instanceof SimCrash) this.#crash(error);
+      throw error;
+    }
     this.assertAlive();
   }
 
@@ -120,9 +127,14 @@ export class SimProcess implements Target {
       this.io.runDeferred();
     } catch (error) {
       if (!(error instanceof SimCrash)) throw this.host.cluster.failure(error);
-      this.kill();
-      if (error.power) this.host.powerCut();
+      this.#crash(error);
     }
+  }
+
+  #crash(crash: SimCrash): void {
+    if (!this.alive) return;
+    this.kill();
+    if (crash.power) this.host.powerCut();
   }
 
   /** Gives a connection a descriptor. @returns it, or a negative error number */
@@ -164,7 +176,7 @@ export class SimProcess implements Target {
     this.host.forget(this);
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Target.fire}. */
   fire(code: number, _value: number): void {
     if (code === LINGER_OVER) this.finishDeath();
     else this.#options.onExit?.(this);

@@ -9,6 +9,8 @@
 /** Something that events are addressed to. */
 export interface Target {
   /**
+   * The event's time has come.
+   *
    * @param code which event, in the target's own numbering
    * @param value its argument
    */

@@ -11,7 +11,7 @@ export class Random {
   #c: number;
   #d: number;
 
-  /** @param seed any integer up to 2^53; equal seeds give equal sequences */
+  /** Starts a sequence. @param seed any integer up to 2^53; equal seeds give equal sequences */
   constructor(seed: number) {
     let state = (seed ^ Math.imul(Math.floor(seed / 0x1_0000_0000), 0x85eb_ca6b)) | 0;
     const split = (): number => {

@@ -28,7 +28,7 @@ export class Socket implements Descriptor {
   #broken = false;
   readonly #network: SimNetwork;
 
-  /** @param path the address, for messages */
+  /** A socket that is to be joined with another. @param path the address, for messages */
   constructor(
     network: SimNetwork,
     readonly host: SimHost,
@@ -160,7 +160,7 @@ export class Socket implements Descriptor {
     this.pump();
   }
 
-  /** @inheritDoc */
+  /** See {@linkcode Descriptor.released}. */
   released(killed: boolean): void {
     if (this.gone) return;
     this.#receiving = null;

@@ -69,7 +69,7 @@ export class Trace {
   #double = new Float64Array(1);
   #words = new Int32Array(this.#double.buffer);
 
-  /** @param capacity events kept, rounded up to a power of two */
+  /** An empty trace. @param capacity events kept, rounded up to a power of two */
   constructor(capacity: number) {
     const size = 2 ** Math.ceil(Math.log2(Math.max(2, capacity)));
     this.#mask = size - 1;
