@@ -37,7 +37,9 @@ export interface Runner {
 
 /** What is told of each command after it ended. */
 export interface CommandEvent {
+  /** The command. */
   readonly argv: readonly string[];
+  /** How long it took. */
   readonly milliseconds: number;
   /** Exit code, or why there is none. */
   readonly code: number | "timeout" | "not started";
@@ -54,16 +56,21 @@ const QUOTED_CHARACTERS = 1_000;
 
 /** A command that failed, could not be started or did not end in time. */
 export class CommandError extends Error {
+  /** For stack traces and checks across threads. */
   override readonly name = "CommandError";
 
   /**
+   * Makes the error.
+   *
    * @param argv the command
    * @param problem what happened
    * @param result what it left, when it ended
    */
   constructor(
+    /** The command. */
     readonly argv: readonly string[],
     problem: string,
+    /** What it left, when it ended. */
     readonly result?: CommandResult,
     options?: ErrorOptions,
   ) {
@@ -77,6 +84,8 @@ export class SystemRunner implements Runner {
   readonly #report: (event: CommandEvent) => void;
 
   /**
+   * Makes a runner.
+   *
    * @param report told of every command
    * @param prefix put before every command, such as `["nsenter", "--mount=/host/proc/1/ns/mnt", "--"]`
    */

@@ -12,7 +12,9 @@ export type LinkKind = "symlink" | "node";
 
 /** A name to make. */
 export interface LinkOptions {
+  /** Absolute path of the name. */
   readonly path: string;
+  /** How it is made. */
   readonly kind: LinkKind;
 }
 
@@ -20,7 +22,9 @@ export interface LinkOptions {
 export interface LinkTarget {
   /** Such as `/dev/loop3`. */
   readonly path: string;
+  /** Device number, upper part. */
   readonly major: number;
+  /** Device number, lower part. */
   readonly minor: number;
 }
 

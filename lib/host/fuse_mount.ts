@@ -41,13 +41,16 @@ export interface FuseMountOptions {
  * Mounts and returns the descriptor to serve. Close it (or end the process) and every access fails with
  * ENOTCONN; the mount stays until it is unmounted.
  *
- * The descriptor blocks, on purpose: both worlds of Io poll it before they read, and io_uring fails reads of a
- * non-blocking descriptor instead of waiting. The file system answers to root only (no `allow_other`).
+ * The descriptor does not block: a request can be given up between the moment it is announced and the moment it
+ * is read, and another read can be faster. A blocking read would then stop the volume thread inside the kernel,
+ * and the answers that the next request waits for with it.
+ *
+ * The file system answers to root only (no `allow_other`).
  *
  * @throws {IoError} from `open /dev/fuse` (the kernel has no FUSE) or `mount` (EPERM: not root)
  */
 export function mountFuse(options: FuseMountOptions): number {
-  const fd = libc.open(cString("/dev/fuse", "open"), OpenFlag.RDWR | OpenFlag.CLOEXEC, 0);
+  const fd = libc.open(cString("/dev/fuse", "open"), OpenFlag.RDWR | OpenFlag.NONBLOCK | OpenFlag.CLOEXEC, 0);
   check(fd, "open", "/dev/fuse");
   // rootmode: S_IFDIR; the user and group that may use it: root.
   const data = `fd=${fd},rootmode=40000,user_id=0,group_id=0,max_read=${options.maxRead}`;

@@ -19,6 +19,7 @@ const POLL_MS = 20;
 export interface LoopDevice {
   /** Such as `/dev/loop3`. */
   readonly path: string;
+  /** The N of `/dev/loopN`. */
   readonly minor: number;
   /** As the kernel tells it: a path in the mount namespace it was set up in. */
   readonly backingFile: string;
@@ -34,6 +35,7 @@ export interface LoopAttachOptions {
   readonly sectorBytes: number;
   /** Bypass the page cache of the backing file. */
   readonly directIo: boolean;
+  /** Refuse writes. */
   readonly readOnly: boolean;
   /** Time limit in milliseconds. */
   readonly timeoutMs: number;

@@ -21,14 +21,23 @@
 
 /** One mount. */
 export interface Mount {
+  /** Number of the mount. */
   readonly id: number;
+  /** Number of the mount it stands on. */
   readonly parent: number;
+  /** Device number of the file system, upper part. */
   readonly major: number;
+  /** Device number of the file system, lower part. */
   readonly minor: number;
+  /** Directory within the file system. */
   readonly root: string;
+  /** Where it is mounted. */
   readonly mountPoint: string;
+  /** Options of this mount, with commas. */
   readonly options: string;
+  /** Type of the file system. */
   readonly type: string;
+  /** What is mounted, such as `/dev/loop3`. */
   readonly source: string;
 }
 
@@ -88,6 +97,7 @@ export function isMountPoint(directory: string, proc = "/proc"): boolean {
 
 /** Where a device is mounted. */
 export interface MountUse {
+  /** Seen from the root directory of that process. */
   readonly mountPoint: string;
   /** A process whose mount namespace has the mount; null: our own. */
   readonly pid: number | null;

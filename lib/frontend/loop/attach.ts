@@ -41,7 +41,9 @@ const GONE_MS = 5_000;
 
 /** A mounted file system whose requests wait to be served. */
 export interface LoopMount {
+  /** Whose it is. */
   readonly place: LoopPlace;
+  /** The directory it is mounted on. */
   readonly mountPoint: string;
   /** The one file. */
   readonly file: string;
@@ -51,7 +53,9 @@ export interface LoopMount {
 
 /** An attached device. Plain data: can be posted between threads. */
 export interface LoopAttachment {
+  /** The file system with the file. */
   readonly mount: LoopMount;
+  /** The device on the file. */
   readonly device: LoopDevice;
   /** The second name, when one was asked for. */
   readonly link: LinkOptions | null;
@@ -66,6 +70,7 @@ export interface AttachOptions {
    * driver has one request under way instead of many.
    */
   readonly directIo?: boolean;
+  /** Make the device refuse writes; default false. */
   readonly readOnly?: boolean;
   /** A second name for the device, such as `/dev/longhorn/NAME`. */
   readonly link?: LinkOptions | undefined;
@@ -75,13 +80,21 @@ export interface AttachOptions {
 
 /** The device is in use and was not detached. */
 export class LoopBusyError extends Error {
+  /** For checks across threads. */
   override readonly name = "LoopBusyError";
 
   /**
+   * Makes the error.
+   *
    * @param device path of the device
    * @param users who uses it: mount points, devices on top of it
    */
-  constructor(readonly device: string, readonly users: readonly string[]) {
+  constructor(
+    /** Path of the device. */
+    readonly device: string,
+    /** Who uses it. */
+    readonly users: readonly string[],
+  ) {
     super(`${device} is in use: ${users.join(", ")}; unmount or close that first`);
   }
 }

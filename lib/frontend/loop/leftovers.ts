@@ -43,13 +43,21 @@ export interface CleanOptions {
 
 /** The volume is being served: there is nothing left over. */
 export class LoopAliveError extends Error {
+  /** For checks across threads. */
   override readonly name = "LoopAliveError";
 
   /**
+   * Makes the error.
+   *
    * @param mountPoint where it is mounted
    * @param state `answers`, or `hangs` when there was no answer within five seconds
    */
-  constructor(readonly mountPoint: string, readonly state: "answers" | "hangs") {
+  constructor(
+    /** Where it is mounted. */
+    readonly mountPoint: string,
+    /** Whether there was an answer. */
+    readonly state: "answers" | "hangs",
+  ) {
     const what = state === "answers"
       ? "is being served by a running process"
       : "has a server that does not answer";
