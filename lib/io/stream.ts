@@ -27,7 +27,10 @@ export {
 
 /** Who uses a stream. All calls come from the loop. */
 export interface StreamOwner {
-  /** There are unconsumed bytes, or room in the send queue again. Not called while paused or filling. */
+  /**
+   * There are unconsumed bytes; or the stream was resumed or has room in its send queue again, with or without
+   * bytes. Not called while paused, congested or filling.
+   */
   onData(stream: Stream): void;
   /** A {@linkcode Stream.fill} that returned false is complete. `onData` follows by itself. */
   onFilled(stream: Stream): void;
@@ -38,6 +41,11 @@ export interface StreamOwner {
    * @param result 0 = closed by the peer or by {@linkcode Stream.close}, else `-errno`
    */
   onClosed(stream: Stream, result: number): void;
+  /**
+   * The send queue has room again after it was congested. Unlike `onData` this is called without unconsumed
+   * bytes, and while paused or filling: for owners that have answers waiting.
+   */
+  onRoom?(stream: Stream): void;
 }
 
 /** Payload remainders above this are received in place; below, through the window (fewer system calls). */
@@ -64,6 +72,8 @@ export class Stream implements Completer, Deferred {
   #fillAt = 0;
   #fillLeft = 0;
   #paused = false;
+  /** The owner is to be called even without bytes: what stopped it is over. */
+  #nudge = false;
   #ended = false;
   // Send side: a ring of segments; the sent ones are [first, first + inFlight), queued ones follow.
   readonly #at: Float64Array;
@@ -163,10 +173,11 @@ export class Stream implements Completer, Deferred {
     this.#paused = true;
   }
 
-  /** Undoes {@linkcode pause}. */
+  /** Undoes {@linkcode pause}; `onData` follows. */
   resume(): void {
     if (!this.#paused) return;
     this.#paused = false;
+    this.#nudge = true;
     this.#schedule();
   }
 
@@ -224,7 +235,10 @@ export class Stream implements Completer, Deferred {
 
   #deliver(): void {
     const stopped = this.#paused || this.#congested || this.#closing;
-    if (this.#fillLeft === 0 && this.#write > this.#read && !stopped) this.owner.onData(this);
+    if (this.#fillLeft === 0 && (this.#write > this.#read || this.#nudge) && !stopped) {
+      this.#nudge = false;
+      this.owner.onData(this);
+    }
     this.#arm();
   }
 
@@ -318,7 +332,10 @@ export class Stream implements Completer, Deferred {
     if (result < 0) return this.#fail(result);
     if (this.#finishing && this.#count === 0) return this.#fail(0);
     const memory = this.memory, headers = this.#headerHead - this.#headerTail;
-    if (this.#count <= memory.segments / 4 && headers <= memory.headerBytes / 4) this.#congested = false;
+    if (this.#congested && this.#count <= memory.segments / 4 && headers <= memory.headerBytes / 4) {
+      this.#congested = false;
+      this.#nudge = true;
+    }
     this.#schedule();
   }
 

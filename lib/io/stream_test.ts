@@ -146,6 +146,30 @@ Deno.test("a paused stream delivers nothing; resume delivers what came meanwhile
   assert.deepEqual(owner.ends, [0]);
 });
 
+Deno.test("the owner hears that it may go on, even when no bytes are waiting", () => {
+  using w = new World();
+  const [a, b] = w.pair();
+  const owner = new Recorder();
+  const stream = new Stream(w.io, a, new StreamMemory(w.io, { segments: 8 }), owner);
+  w.passes(2);
+  assert.equal(owner.nudges, 0);
+  stream.pause();
+  stream.resume();
+  w.passes(2);
+  assert.equal(owner.nudges, 1);
+  const source = w.io.arena.reserve(1024 * KIB);
+  for (let i = 0; i < 6; i++) stream.payload(source, 1024 * KIB, i);
+  assert.ok(stream.congested);
+  w.passes(5);
+  assert.equal(owner.nudges, 1);
+  const receiver = new RawReceiver(w.io, b, 1024 * KIB);
+  for (let n = 0; n < 1000 && stream.congested; n++) w.passes(1);
+  w.passes(2);
+  assert.equal(owner.nudges, 2);
+  stream.close();
+  while (!receiver.ended) w.passes(2);
+});
+
 Deno.test("a stream may be paused while a payload is received, and when it is complete", () => {
   for (const length of [3_000, 200_000]) {
     using w = new World();
