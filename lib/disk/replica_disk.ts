@@ -323,9 +323,10 @@ export class ReplicaDisk implements Directory {
    * Closes the replica: syncs everything and notes in `volume.meta` that it is clean. A bad replica stays dirty.
    * Only while no request is under way. The files are closed and the lock is released in any case.
    *
+   * @param clean false leaves it dirty: its engine vanished, so that copies may differ where writes were under way
    * @throws {ReplicaStateError} @throws {IoError}
    */
-  close(): void {
+  close(clean = true): void {
     if (!this.#open) return;
     this.#requireIdle("close");
     this.#open = false;
@@ -334,7 +335,7 @@ export class ReplicaDisk implements Directory {
       if (this.#core.fault === "") {
         if (!this.#flushes.clean) files.sync(layers.head.fd);
         if (this.#counter.fd !== NO_COUNTER) files.sync(this.#counter.fd);
-        if (this.#meta.dirty) this.#writeMeta({ ...this.#meta, dirty: false });
+        if (this.#meta.dirty && clean) this.#writeMeta({ ...this.#meta, dirty: false });
       }
     } finally {
       closeAll(files, layers);

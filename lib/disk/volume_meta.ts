@@ -46,8 +46,10 @@ export const MAX_VOLUME_BYTES = 2 ** 48;
 export interface DroverRecord {
   /** Identity of this copy, chosen at its creation. */
   readonly id: string;
-  /** Counts changes of the set of copies: the set with the highest generation is the valid one. */
+  /** Counts starts of engines; an engine of an older generation is refused. */
   readonly generation: number;
+  /** Counts changes of the set of copies within a generation: the newest record tells which copies are complete. */
+  readonly revision: number;
   /** Identities of the copies that were in the set at this generation. */
   readonly members: readonly string[];
   /** Keys of newer versions, written back as they were. */
@@ -92,7 +94,7 @@ const KEYS = [
   "Encrypted",
   "Drover",
 ];
-const DROVER_KEYS = ["id", "generation", "members"];
+const DROVER_KEYS = ["id", "generation", "revision", "members"];
 
 /** A meta of a new replica: clean, no parent, no backing file. */
 export function newVolumeMeta(size: number, head: string): VolumeMeta {
@@ -148,6 +150,7 @@ function encodeDrover(record: DroverRecord): string {
   return goObject([
     ["id", goString(record.id)],
     ["generation", String(record.generation)],
+    ["revision", String(record.revision)],
     ["members", goValue(record.members)],
     ...goUnknown(record.unknown),
   ]);
@@ -159,6 +162,7 @@ function decodeDrover(file: string, value: unknown): DroverRecord | undefined {
   return {
     id: stringField(file, object, "id"),
     generation: integerField(file, object, "generation"),
+    revision: integerField(file, object, "revision"),
     members: stringsField(file, object, "members"),
     unknown: unknownKeys(object, DROVER_KEYS),
   };

@@ -4,7 +4,15 @@
  * @module
  */
 import type { Address } from "../io/io.ts";
-import { connect, parseAddress, type ptypes, replicaService, type RpcClient } from "../rpc/mod.ts";
+import {
+  Code,
+  connect,
+  parseAddress,
+  type ptypes,
+  replicaService,
+  type RpcClient,
+  RpcError,
+} from "../rpc/mod.ts";
 import type { ReplicaMethods } from "../rpc/services.ts";
 import type { Candidate } from "./election.ts";
 
@@ -79,6 +87,14 @@ class ReplicaBackend implements Backend {
   dispose(): void {
     this.#client.close();
   }
+}
+
+/** A failed call in the words of a person: what the library says of connections is long and repeats itself. */
+export function plainReason(error: unknown): string {
+  if (error instanceof RpcError && error.code === Code.UNAVAILABLE) {
+    return `cannot be reached${/ECONNREFUSED/.test(error.message) ? ": connection refused" : ""}`;
+  }
+  return error instanceof Error ? error.message : String(error);
 }
 
 function describe(replica: ptypes.IReplica | null | undefined): BackendInfo {

@@ -6,7 +6,7 @@
  */
 import type { Logger } from "../log/log.ts";
 import { Code, RpcError } from "../rpc/mod.ts";
-import type { Backend, BackendInfo } from "./backend.ts";
+import { type Backend, type BackendInfo, plainReason } from "./backend.ts";
 import { type Candidate, elect, type Election, type ElectionRules } from "./election.ts";
 import type { Mode } from "./link.ts";
 import type { DialBody, StartBody, ThreadEvent, ThreadInfo } from "./thread.ts";
@@ -61,6 +61,7 @@ export class Controller {
   #frontend: string;
   #endpoint = "";
   #frontendUp = false;
+  #leaving = false;
 
   constructor(readonly thread: VolumeCalls, readonly options: ControllerOptions) {
     this.#bytes = options.bytes;
@@ -95,6 +96,7 @@ export class Controller {
       log.info("members recorded", { generation, revision, members: members.length });
       return;
     }
+    if (this.#leaving) return;
     log.error("replica failed", { replica: event.name, reason: event.reason });
     this.#failed(event.name, event.reason);
   }
@@ -125,7 +127,7 @@ export class Controller {
         opened.push(await this.#open(backend, addresses.length === 1));
       } catch (error) {
         unavailable ||= error instanceof RpcError && error.code === Code.UNAVAILABLE;
-        await this.#refuse(backend.name, error instanceof Error ? error.message : String(error));
+        await this.#refuse(backend.name, plainReason(error));
       }
     }));
     try {
@@ -268,18 +270,21 @@ export class Controller {
 
   /** Takes the frontend down, closes all replicas. The process goes on; the volume may be started again. */
   async shutdown(): Promise<void> {
+    this.#leaving = true;
     await this.stopFrontend();
     // Retired first: a replica that closes must not look like one that failed.
     await this.thread.call("retire").catch(() => {});
-    await Promise.all([...this.#replicas.values()].map(async ({ backend }) => {
+    await Promise.all([...this.#replicas.values()].map(async ({ backend, mode }) => {
       await backend.close().catch((error) => {
-        this.options.log.warn("replica not closed", { replica: backend.name, reason: String(error) });
+        if (mode === "RW") {
+          this.options.log.warn("replica not closed", { replica: backend.name, reason: String(error) });
+        }
       });
       backend.dispose();
     }));
     await this.thread.call("close").catch(() => {});
     for (const name of this.#replicas.keys()) await this.thread.call("remove", { name }).catch(() => {});
     this.#replicas.clear();
-    this.#started = false;
+    this.#started = this.#leaving = false;
   }
 }

@@ -52,8 +52,12 @@ export class DataService implements FrameHandler {
   readonly #later: Later;
   readonly #whoLater: (Completer | undefined)[] = [];
 
-  /** @param io the volume thread's world */
-  constructor(readonly io: Io) {
+  /**
+   * @param io the volume thread's world
+   * @param onAbandoned called from the loop when the last connection of an engine that had adopted this
+   *   replica has ended, though the directory is still open
+   */
+  constructor(readonly io: Io, readonly onAbandoned: () => void = () => {}) {
     this.#later = new Later(io, MAX_REQUESTS, {
       complete: (tag, result) => {
         const who = this.#whoLater[tag];
@@ -174,7 +178,9 @@ export class DataService implements FrameHandler {
 
   /** See {@linkcode FrameHandler}. */
   onGone(peer: number): void {
+    const adopted = this.#generation > 0 && this.#peerGeneration[peer] === this.#generation;
     this.#peerGeneration[peer] = 0;
+    if (adopted && this.#store && !this.#peerGeneration.includes(this.#generation)) this.onAbandoned();
   }
 }
 

@@ -1,0 +1,202 @@
+/**
+ * The volume thread of a replica process: one replica directory, open or not, its data server, and the calls
+ * that the main thread may make.
+ *
+ * @module
+ */
+import { type OpenReplicaOptions, ReplicaDisk } from "../disk/replica_disk.ts";
+import { DiskMemory } from "../disk/memory.ts";
+import { type Address, type Completer, type Io, NO_TIMER } from "../io/io.ts";
+import type { Handlers, Reply } from "../io/mailbox_server.ts";
+import type { BufferPool } from "../io/pool.ts";
+import { FrameServer } from "../wire/server.ts";
+import { DataService } from "./data_service.ts";
+import { describeClosed, describeOpen, type ReplicaDescription } from "./description.ts";
+import { deleteReplica } from "./remove.ts";
+import { DiskStore } from "./store.ts";
+
+/** How a replica process serves its directory. */
+export interface ReplicaOptions {
+  readonly directory: string;
+  /** Where the data server listens. */
+  readonly data: Address;
+  readonly ioMode: "direct" | "cached";
+  readonly revisionCounter: boolean;
+  readonly backingFile: string;
+  readonly unmapMarkChainRemoved: boolean;
+  readonly snapshotMaxCount: number;
+  readonly encrypted: boolean;
+}
+
+/** How often a close looks whether the last requests have ended, milliseconds. */
+const IDLE_POLL_MS = 1;
+
+/** See the module text. */
+export class ReplicaHost implements Completer {
+  readonly #service: DataService;
+  readonly #server: FrameServer;
+  readonly #memory: DiskMemory;
+  readonly #id: string;
+  #disk: ReplicaDisk | undefined;
+  #closing: { readonly clean: boolean; readonly done: ((error: unknown) => void)[] } | undefined;
+  #timer = NO_TIMER;
+
+  /**
+   * Listens for data connections at once; the directory stays closed until `open`.
+   *
+   * @param newId makes the identifier of a copy that has none yet
+   * @param onProblem told about connections that break the protocol and about closings that fail
+   * @throws {IoError} when the address cannot be used
+   */
+  constructor(
+    readonly io: Io,
+    pool: BufferPool,
+    readonly options: ReplicaOptions,
+    newId: () => string,
+    readonly onProblem: (error: Error) => void,
+  ) {
+    this.#memory = new DiskMemory(io);
+    const found = ReplicaDisk.inspect(io, options.directory);
+    this.#id = found.meta?.drover?.id || newId();
+    this.#service = new DataService(io, () => this.#abandon());
+    this.#server = new FrameServer(io, pool, options.data, this.#service, {
+      ...DataService.options,
+      onProblem: this.onProblem,
+    });
+  }
+
+  /** The port of the data server, for listeners on port 0. */
+  get dataPort(): number {
+    return this.#server.port;
+  }
+
+  /** The open directory, if it is open. */
+  get disk(): ReplicaDisk | undefined {
+    return this.#disk;
+  }
+
+  /** The calls of the main thread. Each answers with the replica's description. */
+  handlers(): Handlers {
+    const now = (work: (body: Record<string, unknown>) => void) => (body: unknown, reply: Reply) => {
+      work(body as Record<string, unknown>);
+      reply.ok(this.describe());
+    };
+    const settled = (work: (done: (error?: unknown) => void) => void) => (_body: unknown, reply: Reply) =>
+      work((error) => error === undefined ? reply.ok(this.describe()) : reply.error(error));
+    return {
+      create: now(({ bytes }) => this.create(Number(bytes))),
+      get: now(() => {}),
+      open: now(({ expectedBytes }) => this.open(Number(expectedBytes))),
+      close: settled((done) => this.close(true, done)),
+      reload: settled((done) =>
+        this.close(true, (error) => {
+          try {
+            if (error !== undefined) throw error;
+            this.open(0);
+            done();
+          } catch (problem) {
+            done(problem);
+          }
+        })
+      ),
+      delete: settled((done) =>
+        this.close(true, (error) => {
+          if (error === undefined) deleteReplica(this.io.files, this.options.directory);
+          done(error);
+        })
+      ),
+      setRebuilding: now(({ rebuilding }) => this.#opened().setRebuilding(rebuilding === true)),
+      setRevisionCounter: now(({ counter }) => this.#opened().setRevisionCounter(Number(counter))),
+      setUnmapMarkChain: now(({ enabled }) => {
+        if (this.#disk) this.#disk.unmapMarkChainRemoved = enabled === true;
+      }),
+      setSnapshotMaxCount: now(({ count }) => {
+        if (this.#disk) this.#disk.snapshotMaxCount = Number(count);
+      }),
+      setSnapshotMaxSize: now(() => {}),
+    };
+  }
+
+  /** Creates the replica; nothing happens when there is one. */
+  create(bytes: number): void {
+    const { directory, backingFile, encrypted } = this.options;
+    ReplicaDisk.create(this.io, directory, {
+      size: bytes,
+      encrypted,
+      ...(backingFile ? { backingFile } : {}),
+    });
+  }
+
+  /** Opens the directory. @param expectedBytes size the engine expects; 0 = any */
+  open(expectedBytes: number): void {
+    if (this.#disk) throw new Error("replica is already open");
+    const { options } = this;
+    const open: OpenReplicaOptions = {
+      ioMode: options.ioMode,
+      revisionCounter: options.revisionCounter,
+      backingFile: options.backingFile || undefined,
+      memory: this.#memory,
+      unmapMarkChainRemoved: options.unmapMarkChainRemoved,
+      snapshotMaxCount: options.snapshotMaxCount,
+      size: expectedBytes || undefined,
+    };
+    const disk = ReplicaDisk.open(this.io, options.directory, open);
+    for (const note of disk.notes) this.onProblem(new Error(`put in order at opening: ${note}`));
+    this.#disk = disk;
+    this.#service.use(new DiskStore(disk, this.#id), disk.state);
+  }
+
+  /** Closes the directory when the last request has ended. @param clean false leaves it marked as dirty */
+  close(clean: boolean, done: (error?: unknown) => void): void {
+    if (!this.#disk) return done();
+    if (this.#closing) {
+      this.#closing.done.push(done);
+      return;
+    }
+    this.#closing = { clean, done: [done] };
+    this.#service.use(undefined, "closed");
+    this.complete();
+  }
+
+  /** Looks whether a close can end. */
+  complete(): void {
+    const disk = this.#disk, closing = this.#closing;
+    if (!disk || !closing) return;
+    if (disk.underWay > 0) {
+      this.#timer = this.io.timer(IDLE_POLL_MS, this, 0);
+      return;
+    }
+    let problem: unknown;
+    try {
+      disk.close(closing.clean);
+    } catch (error) {
+      problem = error;
+    }
+    this.#disk = undefined;
+    this.#closing = undefined;
+    for (const done of closing.done) done(problem);
+  }
+
+  /** The engine that adopted this replica has gone without closing it: the next one shall find it closed. */
+  #abandon(): void {
+    this.close(false, (error) => {
+      if (error instanceof Error) this.onProblem(error);
+    });
+  }
+
+  #opened(): ReplicaDisk {
+    if (!this.#disk) throw new Error("replica is not open");
+    return this.#disk;
+  }
+
+  /** What ReplicaGet answers. */
+  describe(): ReplicaDescription {
+    if (this.#disk) return describeOpen(this.#disk, this.#id);
+    return describeClosed(ReplicaDisk.inspect(this.io, this.options.directory), this.#id, this.options);
+  }
+
+  /** Stops serving: connections end, the directory is closed in order. */
+  stop(done: (error?: unknown) => void): void {
+    this.close(true, (error) => this.#server.stop(() => done(error)));
+  }
+}

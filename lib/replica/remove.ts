@@ -1,0 +1,33 @@
+/**
+ * Deletes what makes a directory a replica, and nothing else that may lie there.
+ *
+ * @module
+ */
+import { Errno, IoError } from "../io/errno.ts";
+import type { Files } from "../io/files.ts";
+
+/** Names of a replica's own files; see the disk room for each. */
+const OWN_FILE = /^(volume-(head|snap|delta)-.*|revision\.counter|drover\.lock|.*\.tmp)$/;
+const META = "volume.meta";
+
+/**
+ * Deletes a closed replica: the data first, `volume.meta` last, so that a crash in between leaves something that
+ * is still recognised and can be deleted again. The directory itself goes when nothing else is in it.
+ *
+ * @throws {IoError}
+ */
+export function deleteReplica(files: Files, directory: string): void {
+  if (!files.exists(directory)) return;
+  for (const name of files.list(directory)) {
+    if (OWN_FILE.test(name) && name !== META) files.unlink(`${directory}/${name}`);
+  }
+  if (files.exists(`${directory}/${META}`)) files.unlink(`${directory}/${META}`);
+  files.syncDirectory(directory);
+  try {
+    files.removeDirectory(directory);
+  } catch (error) {
+    if (!(error instanceof IoError) || (error.errno !== Errno.ENOTEMPTY && error.errno !== Errno.EBUSY)) {
+      throw error;
+    }
+  }
+}

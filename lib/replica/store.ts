@@ -1,0 +1,47 @@
+/**
+ * A replica directory as the data service uses it.
+ *
+ * @module
+ */
+import type { ReplicaDisk } from "../disk/replica_disk.ts";
+import type { Completer } from "../io/io.ts";
+import type { AdoptedRecord, ReplicaStore } from "./data_service.ts";
+
+/** See the module text. */
+export class DiskStore implements ReplicaStore {
+  /** @param id identifier of this copy, part of every record */
+  constructor(readonly disk: ReplicaDisk, readonly id: string) {}
+
+  get bytes(): number {
+    return this.disk.bytes;
+  }
+
+  get fault(): string {
+    return this.disk.fault;
+  }
+
+  get record(): AdoptedRecord | undefined {
+    return this.disk.drover;
+  }
+
+  read(offset: number, length: number, at: number, who: Completer, tag: number): void {
+    this.disk.read(offset, length, at, who, tag);
+  }
+
+  write(offset: number, length: number, at: number, durable: boolean, who: Completer, tag: number): void {
+    this.disk.write(offset, length, at, durable, who, tag);
+  }
+
+  unmap(offset: number, length: number, who: Completer, tag: number): void {
+    this.disk.unmap(offset, length, who, tag);
+  }
+
+  flush(who: Completer, tag: number): void {
+    this.disk.flush(who, tag);
+  }
+
+  adopt(record: AdoptedRecord | undefined): void {
+    const unknown = this.disk.drover?.unknown ?? {};
+    this.disk.setDrover(record && { ...record, id: this.id, unknown });
+  }
+}
