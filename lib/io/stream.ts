@@ -8,8 +8,8 @@
  * Sending: headers are written into a ring, payloads are named where they lie; everything queued until the end
  * of a pass leaves in one gathered send. A payload's buffer belongs to the stream until `onSent`.
  *
- * Back-pressure: the stream stops receiving while its owner has paused it, and while more than half of its
- * send queue is taken. Nothing grows.
+ * Back-pressure: the stream stops receiving while its owner has paused it, and, on the side that answers, while
+ * more than half of its send queue is taken. Nothing grows.
  *
  * @module
  */
@@ -29,7 +29,7 @@ export {
 export interface StreamOwner {
   /**
    * There are unconsumed bytes; or the stream was resumed or has room in its send queue again, with or without
-   * bytes. Not called while paused, congested or filling.
+   * bytes. Not called while paused, filling or (see `StreamSizes.client`) congested.
    */
   onData(stream: Stream): void;
   /** A {@linkcode Stream.fill} that returned false is complete. `onData` follows by itself. */
@@ -41,11 +41,6 @@ export interface StreamOwner {
    * @param result 0 = closed by the peer or by {@linkcode Stream.close}, else `-errno`
    */
   onClosed(stream: Stream, result: number): void;
-  /**
-   * The send queue has room again after it was congested. Unlike `onData` this is called without unconsumed
-   * bytes, and while paused or filling: for owners that have answers waiting.
-   */
-  onRoom?(stream: Stream): void;
 }
 
 /** Payload remainders above this are received in place; below, through the window (fewer system calls). */
@@ -133,6 +128,11 @@ export class Stream implements Completer, Deferred {
     return this.#congested;
   }
 
+  /** Congested, and therefore not to receive. */
+  get #stuffed(): boolean {
+    return this.#congested && !this.memory.client;
+  }
+
   /** True after the stream failed or was closed: nothing more will arrive and nothing will be sent. */
   get closing(): boolean {
     return this.#closing;
@@ -182,7 +182,7 @@ export class Stream implements Completer, Deferred {
   }
 
   #arm(): void {
-    if (this.#receiving || this.#ended || this.#closing || this.#paused || this.#congested) return;
+    if (this.#receiving || this.#ended || this.#closing || this.#paused || this.#stuffed) return;
     const memory = this.memory;
     const end = memory.window + memory.windowBytes;
     if (this.#fillLeft > DIRECT_BYTES && this.#fillAt !== DISCARD) {
@@ -234,7 +234,7 @@ export class Stream implements Completer, Deferred {
   }
 
   #deliver(): void {
-    const stopped = this.#paused || this.#congested || this.#closing;
+    const stopped = this.#paused || this.#stuffed || this.#closing;
     if (this.#fillLeft === 0 && (this.#write > this.#read || this.#nudge) && !stopped) {
       this.#nudge = false;
       this.owner.onData(this);

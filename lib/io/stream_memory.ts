@@ -13,6 +13,12 @@ export interface StreamSizes {
   readonly segments?: number;
   /** Send queue: bytes for headers and small payloads; at least four times the largest. */
   readonly headers?: number;
+  /**
+   * True for the side that asks: it goes on receiving while its send queue is more than half full. What it receives
+   * are answers to what it asked, and it bounds that; if it held them back, a server that stops reading until its
+   * answers are taken and this side would wait for each other for ever. Default false: the side that answers.
+   */
+  readonly client?: boolean;
 }
 
 /** Default receive window, bytes: a queue of 32 requests of 4 KiB twice over. */
@@ -38,11 +44,14 @@ export class StreamMemory {
   readonly vector: number;
   /** Segments in the send queue. */
   readonly segments: number;
+  /** See {@linkcode StreamSizes.client}. */
+  readonly client: boolean;
   /** Reserves the memory. @throws {RangeError} when the arena is too small */
   constructor(io: Io, sizes: StreamSizes = {}) {
     this.windowBytes = sizes.window ?? WINDOW_BYTES;
     this.headerBytes = sizes.headers ?? HEADER_BYTES;
     this.segments = sizes.segments ?? SEND_SEGMENTS;
+    this.client = sizes.client ?? false;
     this.window = io.arena.reserve(this.windowBytes, 4096);
     this.headers = io.arena.reserve(this.headerBytes, 4096);
     this.vector = io.arena.reserve(SEND_BATCH * 16, 4096);

@@ -30,6 +30,29 @@ Deno.test("a congested stream does not receive, and goes on when the peer reads 
   assert.ok(!stream.closing && !sender.closing);
 });
 
+Deno.test("two ends that both have much to say wait for each other, unless one is the client", () => {
+  for (const client of [false, true]) {
+    using w = new World();
+    const [a, b] = w.pair();
+    const source = w.io.arena.reserve(1024 * KIB);
+    const received = [0, 0];
+    const ends = [a, b].map((fd, i) => {
+      const owner = new Recorder();
+      owner.data = (s) => {
+        received[i] = (received[i] as number) + s.available;
+        s.consume(s.available);
+      };
+      const memory = new StreamMemory(w.io, { segments: 8, client: client && i === 0 });
+      const stream = new Stream(w.io, fd, memory, owner);
+      for (let n = 0; n < 6; n++) stream.payload(source, 1024 * KIB, n);
+      return stream;
+    });
+    assert.ok(ends.every((stream) => stream.congested));
+    for (let n = 0; n < 300; n++) w.passes(1);
+    assert.deepEqual(received, client ? [6 * 1024 * KIB, 6 * 1024 * KIB] : [0, 0]);
+  }
+});
+
 Deno.test("close gives every payload back once, whatever is under way", () => {
   for (let round = 0; round < 6; round++) {
     using w = new World();

@@ -94,7 +94,12 @@ export class Client implements StreamOwner {
   /** Takes a connected descriptor. */
   constructor(kit: Kit, fd: number) {
     this.#kit = kit;
-    this.#stream = new Stream(kit.io, fd, new StreamMemory(kit.io, { headers: 256 * KIB }), this);
+    this.#stream = new Stream(
+      kit.io,
+      fd,
+      new StreamMemory(kit.io, { headers: 256 * KIB, client: true }),
+      this,
+    );
   }
   /** Keeps what came. */
   onData(stream: Stream): void {
