@@ -84,7 +84,6 @@ export class RpcClient<M> {
       "grpc.enable_http_proxy": 0,
       "grpc.enable_retries": 0,
       "grpc.service_config_disable_resolution": 1,
-      "grpc.enable_channelz": 0,
     });
   }
 
@@ -150,7 +149,8 @@ export class RpcClient<M> {
 
   /**
    * Calls a method that streams its responses. The call begins when the first response is asked for, and is
-   * cancelled when the loop is left.
+   * cancelled when the loop is left. When it fails, responses that have arrived but were not asked for yet are
+   * lost: the library puts an error before them.
    *
    * @throws RpcError as {@linkcode unary}, while iterating
    */

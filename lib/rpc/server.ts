@@ -217,6 +217,7 @@ async function listen(server: grpc.Server, wanted: Address): Promise<Address> {
   }
 }
 
+/** The library only knows its sessions, to cut them off, while channelz is on (the default). */
 function shutDown(server: grpc.Server): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => server.forceShutdown(), CLOSE_GRACE_MS);
@@ -240,7 +241,6 @@ export async function serve(options: ServeOptions): Promise<RpcServer> {
     "grpc.max_concurrent_streams": MAX_CONCURRENT_CALLS,
     "grpc.keepalive_time_ms": SERVER_KEEPALIVE_MS,
     "grpc.keepalive_timeout_ms": SERVER_KEEPALIVE_TIMEOUT_MS,
-    "grpc.enable_channelz": 0,
   });
   const names = options.services.map((implementation) => implementation.service.name);
   const health = new HealthService(names);

@@ -57,7 +57,7 @@ class Echo implements Handlers<EchoMethods> {
 }
 
 /** A client that was refused has a timer until it may dial again, also after it was closed. */
-const REDIALS = { sanitizeResources: false };
+const REDIALS = { sanitizeOps: false, sanitizeResources: false };
 
 interface Setup extends AsyncDisposable {
   server: RpcServer;
