@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { byteAt, RawReceiver, RawSender, Recorder, testBytes, World } from "../../tests/support/streams.ts";
+import { byteAt, RawReceiver, RawSender, Recorder, testBytes, World } from "./stream_test_kit.ts";
 import { Stream, StreamMemory } from "./stream.ts";
 
 const KIB = 1024;

@@ -1,13 +1,5 @@
 import assert from "node:assert/strict";
-import {
-  byteAt,
-  random,
-  RawReceiver,
-  RawSender,
-  Recorder,
-  testBytes,
-  World,
-} from "../../tests/support/streams.ts";
+import { byteAt, random, RawReceiver, RawSender, Recorder, testBytes, World } from "./stream_test_kit.ts";
 import type { Io } from "./io.ts";
 import { Stream, StreamMemory, type StreamSizes } from "./stream.ts";
 

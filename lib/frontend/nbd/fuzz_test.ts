@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { random } from "../../../tests/support/streams.ts";
+import { random } from "../../io/stream_test_kit.ts";
 import { bytes, type Client, Kit } from "./test_kit.ts";
 import { Form } from "./reply.ts";
 

@@ -5,7 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { World } from "../../../tests/support/streams.ts";
+import { World } from "../../io/stream_test_kit.ts";
 import type { BlockDevice, Op } from "../../block/device.ts";
 import { MemoryDevice } from "../../block/memory_device.ts";
 import type { Address, Completer } from "../../io/io.ts";

@@ -4,9 +4,9 @@
  * @module
  */
 import assert from "node:assert/strict";
-import type { Completer, Deferred, Io } from "../../lib/io/io.ts";
-import { type KernelWorld, openIo } from "../../lib/io/open.ts";
-import type { Stream, StreamOwner } from "../../lib/io/stream.ts";
+import type { Completer, Deferred, Io } from "./io.ts";
+import { type KernelWorld, openIo } from "./open.ts";
+import type { Stream, StreamOwner } from "./stream.ts";
 
 const PATIENCE_MS = 20_000;
 
@@ -90,16 +90,22 @@ export class World implements Disposable, Completer {
 
 /** An owner that records; tests override what they need. */
 export class Recorder implements StreamOwner {
+  /** Called by onData. */
   data: (stream: Stream) => void = (stream) => stream.consume(stream.available);
+  /** Called by onFilled. */
   filled: (stream: Stream) => void = () => {};
+  /** Called by onSent. */
   sent: (stream: Stream, token: number) => void = () => {};
+  /** Called by onClosed. */
   closed: (stream: Stream, result: number) => void = () => {};
   /** Results of onClosed: never more than one. */
   readonly ends: number[] = [];
+  /** Tokens that came back. */
   readonly tokens: number[] = [];
   /** Calls of onData without bytes. */
   nudges = 0;
 
+  /** See StreamOwner. */
   onData(stream: Stream): void {
     assert.equal(this.ends.length, 0, "data after the end");
     if (stream.available === 0) {
@@ -108,15 +114,18 @@ export class Recorder implements StreamOwner {
     }
     this.data(stream);
   }
+  /** See StreamOwner. */
   onFilled(stream: Stream): void {
     assert.equal(this.ends.length, 0, "filled after the end");
     this.filled(stream);
   }
+  /** See StreamOwner. */
   onSent(stream: Stream, token: number): void {
     assert.equal(this.ends.length, 0, "sent after the end");
     this.tokens.push(token);
     this.sent(stream, token);
   }
+  /** See StreamOwner. */
   onClosed(stream: Stream, result: number): void {
     this.ends.push(result);
     this.closed(stream, result);
@@ -128,6 +137,7 @@ export class RawSender implements Completer {
   readonly #vector: number;
   readonly #at: number;
   #done = 0;
+  /** Starts to send. */
   constructor(readonly io: Io, readonly fd: number, bytes: Uint8Array, readonly cuts: number[]) {
     this.#vector = io.arena.reserve(16, 16);
     this.#at = io.arena.reserve(bytes.length);
@@ -141,6 +151,7 @@ export class RawSender implements Completer {
     this.#done += cut;
     this.io.send(this.fd, this.#vector, 1, this, 0);
   }
+  /** A cut was sent. */
   complete(_tag: number, result: number): void {
     if (result < 0) this.io.close(this.fd);
     else this.#next();
@@ -149,9 +160,12 @@ export class RawSender implements Completer {
 
 /** Receives everything up to the end, at most `step` bytes at once and, if asked, with a pause in between. */
 export class RawReceiver implements Completer {
+  /** All bytes so far. */
   readonly received: number[] = [];
+  /** True at the end of the stream. */
   ended = false;
   readonly #at: number;
+  /** Starts to receive. */
   constructor(readonly io: Io, readonly fd: number, readonly step: number, readonly pauseMs = 0) {
     this.#at = io.arena.reserve(step);
     this.#receive();
@@ -159,6 +173,7 @@ export class RawReceiver implements Completer {
   #receive(): void {
     this.io.receive(this.fd, this.#at, this.step, this, 0);
   }
+  /** Bytes came, the end came, or a pause is over. */
   complete(tag: number, result: number): void {
     if (tag === 1) return this.#receive();
     if (result <= 0) {
