@@ -9,7 +9,7 @@ import { controllerHandlers } from "../lib/engine/control_service.ts";
 import { Controller, StartError } from "../lib/engine/controller.ts";
 import { REPLICA_TIMEOUT_MS } from "../lib/engine/limits.ts";
 import type { ThreadEvent } from "../lib/engine/thread.ts";
-import type { VolumeOptions } from "../lib/engine/volume.ts";
+import type { VolumeOptions } from "../lib/engine/volume_options.ts";
 import { VolumeThread } from "../lib/io/mailbox.ts";
 import { getLogger, Level, type Logger, setLogLevel } from "../lib/log/log.ts";
 import { controllerService, implement, serve } from "../lib/rpc/mod.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { EngineThread, type ThreadFrontend } from "../lib/engine/thread.ts";
-import type { VolumeOptions } from "../lib/engine/volume.ts";
+import type { VolumeOptions } from "../lib/engine/volume_options.ts";
 import { MailboxServer, serveThread } from "../lib/io/mailbox_server.ts";
 import { openIo } from "../lib/io/open.ts";
 import { BufferPool } from "../lib/io/pool.ts";

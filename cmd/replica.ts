@@ -88,7 +88,13 @@ function threadOptions(directory: string, flags: Flags): ReplicaOptions {
     unmapMarkChainRemoved: flags.unmapMarkDiskChainRemoved,
     snapshotMaxCount: count,
     encrypted: flags.encrypted,
+    boot: bootId(),
   };
+}
+
+/** The kernel's identifier of the present boot (random(4)). */
+function bootId(): string {
+  return Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim();
 }
 
 async function replica(directory: string, flags: Flags): Promise<void> {

@@ -50,6 +50,11 @@ export interface DroverRecord {
   readonly generation: number;
   /** Counts changes of the set of copies within a generation: the newest record tells which copies are complete. */
   readonly revision: number;
+  /**
+   * The boot of the machine during which the record was written. After an unclean stop another boot means that
+   * the machine lost what was not synced, while a copy on a machine that kept running lost nothing.
+   */
+  readonly boot: string;
   /** Identities of the copies that were in the set at this generation. */
   readonly members: readonly string[];
   /** Keys of newer versions, written back as they were. */
@@ -94,7 +99,7 @@ const KEYS = [
   "Encrypted",
   "Drover",
 ];
-const DROVER_KEYS = ["id", "generation", "revision", "members"];
+const DROVER_KEYS = ["id", "generation", "revision", "boot", "members"];
 
 /** A meta of a new replica: clean, no parent, no backing file. */
 export function newVolumeMeta(size: number, head: string): VolumeMeta {
@@ -151,6 +156,7 @@ function encodeDrover(record: DroverRecord): string {
     ["id", goString(record.id)],
     ["generation", String(record.generation)],
     ["revision", String(record.revision)],
+    ["boot", goString(record.boot)],
     ["members", goValue(record.members)],
     ...goUnknown(record.unknown),
   ]);
@@ -163,6 +169,7 @@ function decodeDrover(file: string, value: unknown): DroverRecord | undefined {
     id: stringField(file, object, "id"),
     generation: integerField(file, object, "generation"),
     revision: integerField(file, object, "revision"),
+    boot: stringField(file, object, "boot"),
     members: stringsField(file, object, "members"),
     unknown: unknownKeys(object, DROVER_KEYS),
   };

@@ -114,5 +114,6 @@ function describe(replica: ptypes.IReplica | null | undefined): BackendInfo {
     generation: replica.drover?.generation ?? 0,
     revision: replica.drover?.revision ?? 0,
     members: replica.drover?.members ?? [],
+    lostUnflushed: replica.drover?.lostUnflushed ?? false,
   };
 }

@@ -24,6 +24,8 @@ export interface Candidate {
   readonly headBytes: number;
   /** True when it was not closed cleanly before this opening. */
   readonly unclean: boolean;
+  /** True when, besides, its machine restarted since: what was not flushed is gone there. */
+  readonly lostUnflushed: boolean;
   /** Identifier; "" for a peer that has none. */
   readonly id: string;
   /** Its record of members; generation 0 when it has none. */
@@ -105,6 +107,14 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
     const without = list.filter((c) => c.generation === 0);
     if (without.length > 0) throw mixed(list, without);
     ({ list, missing } = byRecord(list, keep));
+    // Completed writes survive the crash of processes: a machine that kept running has them, flushed or not.
+    if (list.some((c) => !c.lostUnflushed)) {
+      list = keep(
+        list,
+        (c) => !c.lostUnflushed,
+        () => "its machine restarted and lost writes that others still have",
+      );
+    }
   } else if (!rules.upgrade) list = byCounters(list, rules, keep);
   return { bytes, chosen: list, refused, generation, missing, unclean: list.some((c) => c.unclean) };
 }

@@ -9,7 +9,7 @@
 import assert from "node:assert/strict";
 import { Errno, errnoText } from "../io/errno.ts";
 import { type Address, type Completer, formatAddress, type Io, NO_TIMER } from "../io/io.ts";
-import { StreamMemory } from "../io/stream.ts";
+import { StreamMemory, type StreamSizes } from "../io/stream_memory.ts";
 import { DROP, FrameClient, type FrameClientOwner } from "../wire/client.ts";
 import { FrameType, MAX_ERROR_BYTES } from "../wire/frame.ts";
 import {
@@ -30,12 +30,12 @@ export class LinkMemory {
   readonly streams: StreamMemory[];
   readonly scratch: number[];
   readonly adopt: number;
-  /** Reserves the memory in the arena. */
-  constructor(io: Io) {
+  /** Reserves the memory in the arena. @param sizes of each connection's buffers; for tests with small arenas */
+  constructor(io: Io, sizes: StreamSizes = { segments: 4096, headers: 128 * 1024 }) {
     this.streams = [];
     this.scratch = [];
     for (let i = 0; i < LINK_CONNECTIONS; i++) {
-      this.streams.push(new StreamMemory(io, { segments: 4096, headers: 128 * 1024 }));
+      this.streams.push(new StreamMemory(io, { ...sizes, client: true }));
       this.scratch.push(io.arena.reserve(MAX_ERROR_BYTES, 64));
     }
     this.adopt = io.arena.reserve(ADOPT_BYTES, 64);

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Address, Io } from "../io/io.ts";
+import type { StreamSizes } from "../io/stream_memory.ts";
 import { MAX_REPLICAS } from "./limits.ts";
 import { Link, LinkMemory, type LinkOwner, type Mode } from "./link.ts";
 
@@ -34,8 +35,14 @@ export class ReplicaSet {
   /**
    * @param owner of the links: the volume
    * @param local name of the replica on this machine
+   * @param sizes of the connections' buffers
    */
-  constructor(readonly io: Io, readonly owner: LinkOwner, readonly local: string | undefined) {}
+  constructor(
+    readonly io: Io,
+    readonly owner: LinkOwner,
+    readonly local: string | undefined,
+    readonly sizes: StreamSizes | undefined,
+  ) {}
 
   /** All links that were dialed and not removed. */
   all(): Link[] {
@@ -62,7 +69,7 @@ export class ReplicaSet {
     }
     const index = this.#links.indexOf(undefined);
     if (index < 0) throw new RangeError(`a volume has at most ${MAX_REPLICAS} replicas`);
-    const memory = this.#memories[index] ??= new LinkMemory(this.io);
+    const memory = this.#memories[index] ??= new LinkMemory(this.io, this.sizes);
     this.#gone &= ~(1 << index);
     this.#links[index] = new Link(this.io, index, name, data, id, features, memory, this.owner);
   }

@@ -10,7 +10,8 @@ import type { Handlers, Reply } from "../io/mailbox_server.ts";
 import type { MemberRecord } from "./membership.ts";
 import type { ReplicaView } from "./replica_set.ts";
 import type { Meters } from "./meters.ts";
-import { Volume, type VolumeEvents, type VolumeOptions } from "./volume.ts";
+import { Volume } from "./volume.ts";
+import type { VolumeEvents, VolumeOptions } from "./volume_options.ts";
 
 /** A frontend as the engine needs it; the rooms of the frontends implement it. */
 export interface ThreadFrontend {

@@ -18,34 +18,14 @@ import { DROP, REFUSE } from "../wire/client.ts";
 import { Feature, FrameType, MAX_FRAME_PAYLOAD } from "../wire/frame.ts";
 import { ADOPT_SLOT, CHECK_INTERVAL_MS, PING_INTERVAL_MS, REPLICA_TIMEOUT_MS, SLOTS } from "./limits.ts";
 import type { Link, LinkOwner } from "./link.ts";
-import { type MemberRecord, Membership, type MembershipHost } from "./membership.ts";
+import { Membership, type MembershipHost } from "./membership.ts";
 import { Meters } from "./meters.ts";
 import { Overlaps } from "./overlap.ts";
 import { lateLinks } from "./patience.ts";
 import { ReplicaSet } from "./replica_set.ts";
+import type { VolumeEvents, VolumeOptions } from "./volume_options.ts";
 import { changes, Slots, SlotState } from "./slots.ts";
 import { Turns } from "./turns.ts";
-
-/** Told about what happens to a volume; all calls come from the loop. */
-export interface VolumeEvents {
-  /** A dialed replica can be admitted. */
-  onConnected(name: string): void;
-  /** A replica left the set for good, or could not be dialed. */
-  onFailed(name: string, reason: string): void;
-  /** The members are recorded on all of them (again). */
-  onRecorded(record: MemberRecord): void;
-}
-
-/** Options of a volume. */
-export interface VolumeOptions {
-  readonly name: string;
-  /** Size in bytes. */
-  readonly bytes: number;
-  /** Longest time without an answer before a replica is given up while others answer, ms; twice that for all. */
-  readonly timeoutMs?: number;
-  /** Name (address) of the replica on this machine: reads prefer it. */
-  readonly local?: string;
-}
 
 const TICK = 0;
 
@@ -77,7 +57,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
     this.#overlaps = new Overlaps(this.#slots.offset, this.#slots.length);
     this.#membership = new Membership(io, this);
     this.#later = new Later(io, SLOTS, { complete: (slot, result) => this.#finish(slot, result) });
-    this.replicas = new ReplicaSet(io, this, options.local);
+    this.replicas = new ReplicaSet(io, this, options.local, options.linkSizes);
   }
 
   /** Size in bytes. */

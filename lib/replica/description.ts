@@ -29,12 +29,12 @@ export function describeClosed(
     parent: meta?.parent ?? "",
     backingFile: meta?.backingFilePath ?? "",
     revisionCounterDisabled: !options.revisionCounter,
-    ...extensions(id, meta?.drover),
+    ...extensions(id, meta?.drover, false),
   };
 }
 
-/** Describes an open directory. */
-export function describeOpen(disk: ReplicaDisk, id: string): ReplicaDescription {
+/** Describes an open directory. @param lostUnflushed its machine restarted since an unclean stop */
+export function describeOpen(disk: ReplicaDisk, id: string, lostUnflushed: boolean): ReplicaDescription {
   const info = disk.info();
   const disks = [...info.disks.values()].map((one): [string, ptypes.IDiskInfo] => [one.name, {
     name: one.name,
@@ -67,11 +67,15 @@ export function describeOpen(disk: ReplicaDisk, id: string): ReplicaDescription 
     snapshotCountUsage: info.snapshotCountUsage,
     snapshotSizeUsage: info.snapshotSizeUsage,
     snapshotCountTotal: info.snapshotCountTotal,
-    ...extensions(id, disk.drover),
+    ...extensions(id, disk.drover, lostUnflushed),
   };
 }
 
-function extensions(id: string, record: DroverRecord | undefined): ReplicaDescription {
+function extensions(
+  id: string,
+  record: DroverRecord | undefined,
+  lostUnflushed: boolean,
+): ReplicaDescription {
   return {
     droverFeatures: ALL_FEATURES,
     drover: {
@@ -79,6 +83,7 @@ function extensions(id: string, record: DroverRecord | undefined): ReplicaDescri
       generation: record?.generation ?? 0,
       revision: record?.revision ?? 0,
       members: [...record?.members ?? []],
+      lostUnflushed,
     },
   };
 }

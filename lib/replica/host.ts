@@ -9,6 +9,7 @@ import { DiskMemory } from "../disk/memory.ts";
 import { type Address, type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import type { Handlers, Reply } from "../io/mailbox_server.ts";
 import type { BufferPool } from "../io/pool.ts";
+import type { StreamSizes } from "../io/stream_memory.ts";
 import { FrameServer } from "../wire/server.ts";
 import { DataService } from "./data_service.ts";
 import { describeClosed, describeOpen, type ReplicaDescription } from "./description.ts";
@@ -26,6 +27,10 @@ export interface ReplicaOptions {
   readonly unmapMarkChainRemoved: boolean;
   readonly snapshotMaxCount: number;
   readonly encrypted: boolean;
+  /** Identifier of the machine's present boot. */
+  readonly boot: string;
+  /** Sizes of the data connections' buffers; default: for production. */
+  readonly streamSizes?: StreamSizes;
 }
 
 /** How often a close looks whether the last requests have ended, milliseconds. */
@@ -40,6 +45,8 @@ export class ReplicaHost implements Completer {
   #disk: ReplicaDisk | undefined;
   #closing: { readonly clean: boolean; readonly done: ((error: unknown) => void)[] } | undefined;
   #timer = NO_TIMER;
+  /** Not closed cleanly, and the machine has been restarted since. */
+  #lostUnflushed = false;
 
   /**
    * Listens for data connections at once; the directory stays closed until `open`.
@@ -61,6 +68,7 @@ export class ReplicaHost implements Completer {
     this.#service = new DataService(io, () => this.#abandon());
     this.#server = new FrameServer(io, pool, options.data, this.#service, {
       ...DataService.options,
+      ...(options.streamSizes ? { streamSizes: options.streamSizes } : {}),
       onProblem: this.onProblem,
     });
   }
@@ -140,10 +148,13 @@ export class ReplicaHost implements Completer {
       snapshotMaxCount: options.snapshotMaxCount,
       size: expectedBytes || undefined,
     };
+    const before = ReplicaDisk.inspect(this.io, options.directory).meta;
+    this.#lostUnflushed = before?.dirty === true && before.drover !== undefined &&
+      before.drover.boot !== options.boot;
     const disk = ReplicaDisk.open(this.io, options.directory, open);
     for (const note of disk.notes) this.onProblem(new Error(`put in order at opening: ${note}`));
     this.#disk = disk;
-    this.#service.use(new DiskStore(disk, this.#id), disk.state);
+    this.#service.use(new DiskStore(disk, this.#id, options.boot), disk.state);
   }
 
   /** Closes the directory when the last request has ended. @param clean false leaves it marked as dirty */
@@ -191,7 +202,7 @@ export class ReplicaHost implements Completer {
 
   /** What ReplicaGet answers. */
   describe(): ReplicaDescription {
-    if (this.#disk) return describeOpen(this.#disk, this.#id);
+    if (this.#disk) return describeOpen(this.#disk, this.#id, this.#lostUnflushed);
     return describeClosed(ReplicaDisk.inspect(this.io, this.options.directory), this.#id, this.options);
   }
 

@@ -9,8 +9,11 @@ import type { AdoptedRecord, ReplicaStore } from "./data_service.ts";
 
 /** See the module text. */
 export class DiskStore implements ReplicaStore {
-  /** @param id identifier of this copy, part of every record */
-  constructor(readonly disk: ReplicaDisk, readonly id: string) {}
+  /**
+   * @param id identifier of this copy, part of every record
+   * @param boot identifier of the machine's present boot
+   */
+  constructor(readonly disk: ReplicaDisk, readonly id: string, readonly boot: string) {}
 
   get bytes(): number {
     return this.disk.bytes;
@@ -42,6 +45,6 @@ export class DiskStore implements ReplicaStore {
 
   adopt(record: AdoptedRecord | undefined): void {
     const unknown = this.disk.drover?.unknown ?? {};
-    this.disk.setDrover(record && { ...record, id: this.id, unknown });
+    this.disk.setDrover(record && { ...record, id: this.id, boot: this.boot, unknown });
   }
 }

@@ -13,7 +13,8 @@
 import { Errno, errnoName, errnoText, IoError } from "../io/errno.ts";
 import { type Address, type Completer, type Deferred, formatAddress, type Io } from "../io/io.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
-import { Stream, StreamMemory, type StreamOwner } from "../io/stream.ts";
+import { Stream, type StreamOwner } from "../io/stream.ts";
+import { StreamMemory, type StreamSizes } from "../io/stream_memory.ts";
 import {
   FRAME_BYTES,
   FRAME_MAGIC,
@@ -71,6 +72,8 @@ export interface FrameServerOptions {
    * text (what Longhorn's engine expects: it takes ENOSPC frames for success). Default false.
    */
   readonly noSpaceFrames?: boolean;
+  /** Sizes of the connections' buffers; default: for production. */
+  readonly streamSizes?: StreamSizes;
   /** Largest payload and read, bytes; 0 = the protocol's limit. */
   readonly maxPayload?: number;
 }
@@ -126,6 +129,7 @@ export class FrameServer implements Completer {
   readonly #onProblem: (error: Error) => void;
   readonly #maxPayload: number;
   readonly #noSpaceFrames: boolean;
+  readonly #streamSizes: StreamSizes;
   readonly #view: DataView;
   #stopping: (() => void) | undefined;
   #accepting = false;
@@ -156,6 +160,7 @@ export class FrameServer implements Completer {
     this.#max = options.maxConnections ?? 64;
     this.#onProblem = options.onProblem ?? (() => {});
     this.#maxPayload = Math.min(options.maxPayload || MAX_FRAME_PAYLOAD, MAX_FRAME_PAYLOAD, pool.largest);
+    this.#streamSizes = options.streamSizes ?? { headers: SEND_BYTES };
     this.#noSpaceFrames = options.noSpaceFrames ?? false;
     this.#view = io.arena.view;
     const depth = options.depth ?? 512;
@@ -204,7 +209,7 @@ export class FrameServer implements Completer {
     // One that still owes replies to its former connection must not serve a new one.
     let peer = this.#peers.find((p) => p.stream === undefined && p.pending === 0);
     if (!peer && this.#peers.length < this.#max) {
-      peer = new Peer(this, this.#peers.length, new StreamMemory(this.io, { headers: SEND_BYTES }));
+      peer = new Peer(this, this.#peers.length, new StreamMemory(this.io, this.#streamSizes));
       this.#peers.push(peer);
     }
     if (peer) peer.stream = new Stream(this.io, result, peer.memory, peer);

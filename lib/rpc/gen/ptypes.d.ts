@@ -5329,6 +5329,9 @@ export namespace ptypes {
         /** Counts up with every change of the members within a generation. */
         revision: number;
 
+        /** The replica was not closed cleanly and its machine has been restarted since: what was not flushed is gone. */
+        lostUnflushed: boolean;
+
         /**
          * Creates a new DroverRecord instance using the specified properties.
          * @param [properties] Properties to set
@@ -5374,6 +5377,9 @@ export namespace ptypes {
 
             /** Counts up with every change of the members within a generation. */
             revision?: (number|null);
+
+            /** The replica was not closed cleanly and its machine has been restarted since: what was not flushed is gone. */
+            lostUnflushed?: (boolean|null);
 
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];

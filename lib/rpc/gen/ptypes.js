@@ -6430,6 +6430,7 @@ export const ptypes = $root.ptypes = (() => {
         DroverRecord.prototype.generation = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
         DroverRecord.prototype.members = $util.emptyArray;
         DroverRecord.prototype.revision = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+        DroverRecord.prototype.lostUnflushed = false;
 
         DroverRecord.create = function(properties) {
             return new DroverRecord(properties);
@@ -6451,6 +6452,8 @@ export const ptypes = $root.ptypes = (() => {
                     writer.uint32(26).string(message.members[i]);
             if (message.revision != null && $Object.hasOwnProperty.call(message, "revision") && (typeof message.revision === "object" ? message.revision.low || message.revision.high : message.revision !== 0))
                 writer.uint32(32).uint64(message.revision);
+            if (message.lostUnflushed != null && $Object.hasOwnProperty.call(message, "lostUnflushed") && message.lostUnflushed !== false)
+                writer.uint32(40).bool(message.lostUnflushed);
             if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                 for (let i = 0; i < message.$unknowns.length; ++i)
                     writer.raw(message.$unknowns[i]);
@@ -6517,6 +6520,15 @@ export const ptypes = $root.ptypes = (() => {
                             message.revision = value;
                         else
                             delete message.revision;
+                        continue;
+                    }
+                case 5: {
+                        if (wireType !== 0)
+                            break;
+                        if (value = reader.bool())
+                            message.lostUnflushed = value;
+                        else
+                            delete message.lostUnflushed;
                         continue;
                     }
                 }
