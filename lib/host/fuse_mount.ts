@@ -16,11 +16,7 @@ const symbols = {
   prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Loaded on first use: programs that never mount do not need it. */
-let loaded: Deno.StaticForeignLibraryInterface<typeof symbols> | undefined;
-function native(): Deno.StaticForeignLibraryInterface<typeof symbols> {
-  return loaded ??= Deno.dlopen("libc.so.6", symbols).symbols;
-}
+const native = Deno.dlopen("libc.so.6", symbols).symbols;
 
 /** MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME (linux/mount.h). */
 const MOUNT_FLAGS = 2n | 4n | 8n | 1024n;
@@ -56,7 +52,7 @@ export function mountFuse(options: FuseMountOptions): number {
   const data = `fd=${fd},rootmode=40000,user_id=0,group_id=0,max_read=${options.maxRead}`;
   const path = cString(options.directory, "mount");
   const source = cString(options.source, "mount"), type = cString("fuse", "mount");
-  if (native().mount(source, path, type, MOUNT_FLAGS, cString(data, "mount")) < 0) {
+  if (native.mount(source, path, type, MOUNT_FLAGS, cString(data, "mount")) < 0) {
     const number = errno();
     libc.close(fd);
     const cause = number === Errno.EPERM ? new Error("mounting needs CAP_SYS_ADMIN; run as root") : undefined;
@@ -90,5 +86,5 @@ export async function unmount(runner: Runner, directory: string, options: Unmoun
  * @returns false where the kernel (before 5.6) or missing CAP_SYS_RESOURCE does not allow it
  */
 export function markIoFlusher(): boolean {
-  return native().prctl(PR_SET_IO_FLUSHER, 1n, 0n, 0n, 0n) === 0;
+  return native.prctl(PR_SET_IO_FLUSHER, 1n, 0n, 0n, 0n) === 0;
 }
