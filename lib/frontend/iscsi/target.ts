@@ -1,0 +1,369 @@
+/**
+ * The iSCSI target of a volume: a frontend that serves one disk as one logical unit to several initiators.
+ *
+ * Listens, keeps connections and sessions within bounds, replaces sessions whose initiator comes back, and says
+ * good-bye when the volume is detached.
+ *
+ * @module
+ */
+import type { BlockDevice } from "../../block/device.ts";
+import type { Address, Completer, Io } from "../../io/io.ts";
+import { NO_TIMER } from "../../io/io.ts";
+import type { BufferPool } from "../../io/pool.ts";
+import { StreamMemory } from "../../io/stream.ts";
+import type { Frontend } from "../frontend.ts";
+import { type ChapSettings, checkChap } from "./chap.ts";
+import { Connection, HEADER_RING_BYTES, WINDOW_BYTES } from "./connection.ts";
+import { type CloseCode, SettingError } from "./errors.ts";
+import { type LoginPolicy, PORTAL_GROUP_TAG, sameName } from "./login.ts";
+import type { Parameters } from "./negotiation.ts";
+import { BHS_BYTES } from "./pdu.ts";
+import { Identity } from "./scsi/identity.ts";
+import { Nexus } from "./scsi/nexus.ts";
+import { DISK_COMMANDS } from "./scsi/opcodes.ts";
+import { Asc } from "./scsi/sense.ts";
+import { LogicalUnit } from "./scsi/unit.ts";
+import { Session } from "./session.ts";
+import { SessionMemory } from "./session_memory.ts";
+
+/** Connections at once when nothing else is said. */
+export const MAX_CONNECTIONS = 16;
+/** The number of the logical unit when nothing else is said: what Longhorn's tools look for. */
+export const DEFAULT_LUN = 1;
+/** Highest number of a logical unit in flat space addressing (SAM-5 section 4.7.7.3). */
+const MAX_LUN = 16383;
+
+/** Time limits, milliseconds. */
+export interface Timing {
+  /** From the connection to the end of the login. */
+  readonly loginMs: number;
+  /** Silence after which the initiator is asked for a sign of life; after twice this it is given up. */
+  readonly pingMs: number;
+  /** What initiators get to log out when the target stops. */
+  readonly farewellMs: number;
+}
+
+/** The time limits when nothing else is said. */
+export const DEFAULT_TIMING: Timing = { loginMs: 15_000, pingMs: 15_000, farewellMs: 3_000 };
+
+/** Something for the log. */
+export interface IscsiEvent {
+  readonly kind: "listening" | "connected" | "login" | "closed" | "refused";
+  /** Number of the connection; 0 for the listener. */
+  readonly connection: number;
+  /** Name of the initiator, empty before it is known. */
+  readonly initiator: string;
+  /** Why, for `closed` and `refused`. */
+  readonly code: CloseCode | "";
+  readonly message: string;
+}
+
+/** How the target is to be. */
+export interface IscsiOptions {
+  /** Where to listen. Port 0 takes a free one. */
+  readonly address: Address & { readonly kind: "tcp" };
+  /** Host that initiators are told to connect to, when it is not the one listened on. */
+  readonly portalHost?: string;
+  /** Name of the target; see {@linkcode targetNameOf}. */
+  readonly targetName: string;
+  /** Number of the logical unit. Default {@linkcode DEFAULT_LUN}. */
+  readonly lun?: number;
+  /** Ask initiators for credentials. */
+  readonly chap?: ChapSettings;
+  /** Connections at once. Default {@linkcode MAX_CONNECTIONS}. */
+  readonly maxConnections?: number;
+  /** Product revision level for INQUIRY, 4 characters. */
+  readonly revision?: string;
+  readonly timing?: Partial<Timing>;
+  /** Told what happens; from the loop, must return soon. */
+  readonly onEvent?: (event: IscsiEvent) => void;
+}
+
+/** The name of a volume's target, as Longhorn forms it. */
+export function targetNameOf(volume: string): string {
+  return `iqn.2019-10.io.longhorn:${volume.replaceAll("_", ":")}`;
+}
+
+/** What connections need of the target. */
+export interface Target {
+  readonly timing: Timing;
+  readonly policy: LoginPolicy;
+  readonly sessions: readonly Session[];
+  /** True when the 8 bytes name our logical unit. */
+  isOurs(lunHigh: number, lunLow: number): boolean;
+  /** Answers `SendTargets`. */
+  sendTargets(wanted: string, parameters: Parameters): [string, string][];
+  /** Opens a session, after the end of one it replaces; `done(undefined)` when there is no room. */
+  openSession(
+    connection: Connection,
+    parameters: Parameters,
+    isid: string,
+    done: (session: Session | undefined) => void,
+  ): void;
+  connectionClosed(connection: Connection): void;
+  closeAll(code: CloseCode, message: string): void;
+}
+
+/** Tags of completions: the accept and the farewell timer. */
+const ACCEPTED = 0, FAREWELL = 1;
+
+/** An iSCSI target; see the module text. */
+export class IscsiFrontend implements Frontend, Target, Completer {
+  readonly kind = "iscsi";
+  readonly endpoint: string;
+  /** The port it listens on. */
+  readonly port: number;
+  readonly timing: Timing;
+  readonly policy: LoginPolicy;
+  readonly sessions: Session[] = [];
+  readonly unit: LogicalUnit;
+  readonly #lun: number;
+  readonly #portal: string | undefined;
+  readonly #listener: number;
+  readonly #maxConnections: number;
+  readonly #connections: Connection[] = [];
+  /** Sessions whose connection is gone while tasks of theirs are still with the disk. */
+  #ending = 0;
+  readonly #streamMemory: StreamMemory[] = [];
+  readonly #sessionMemory: SessionMemory[] = [];
+  readonly #headers: number[] = [];
+  /** Logins that wait for the end of a session they replace. */
+  readonly #logins: { readonly port: string; readonly go: () => void }[] = [];
+  #lastId = 0;
+  #lastTsih = 0;
+  #accepting = false;
+  #stopped: (() => void) | undefined;
+  #farewell = NO_TIMER;
+
+  /**
+   * Starts to listen.
+   * @throws {SettingError} for options that cannot work
+   * @throws {IoError} when the address is taken or not ours
+   * @throws {RangeError} when arena or pool are too small
+   */
+  constructor(
+    readonly io: Io,
+    readonly pool: BufferPool,
+    readonly device: BlockDevice,
+    readonly options: IscsiOptions,
+  ) {
+    const { address, targetName } = options;
+    this.#lun = options.lun ?? DEFAULT_LUN;
+    if (!Number.isInteger(this.#lun) || this.#lun < 0 || this.#lun > MAX_LUN) {
+      throw new SettingError(`iscsi: LUN ${this.#lun} is not in 0..${MAX_LUN}`);
+    }
+    if (!/^(iqn\.|eui\.|naa\.)[^\s\0]+$/.test(targetName) || targetName.length > 223) {
+      throw new SettingError(
+        `iscsi: "${targetName}" is no target name; it must start with iqn. and have no spaces`,
+      );
+    }
+    if (options.chap) checkChap(options.chap);
+    this.timing = { ...DEFAULT_TIMING, ...options.timing };
+    this.policy = { targetName, targetAlias: device.name, chap: options.chap };
+    this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
+    const identity = new Identity(device.name, targetName, this.#lun, options.revision ?? "0001");
+    this.unit = new LogicalUnit(device, pool, DISK_COMMANDS, identity);
+    this.unit.abortTasksOf = (nexus) => {
+      for (const session of this.sessions) {
+        if (session.nexus === nexus) { for (const task of session.tasks) session.abort(task); }
+      }
+    };
+    this.#listener = io.listen(address);
+    this.port = io.boundPort(this.#listener);
+    const host = options.portalHost ?? (isWildcard(address.host) ? undefined : address.host);
+    this.#portal = host && `${host.includes(":") ? `[${host}]` : host}:${this.port}`;
+    this.endpoint = `iscsi://${this.#portal ?? `127.0.0.1:${this.port}`}/${targetName}/${this.#lun}`;
+    this.#event("listening", undefined, "", this.endpoint);
+    this.#accept();
+  }
+
+  #event(
+    kind: IscsiEvent["kind"],
+    connection: Connection | undefined,
+    code: CloseCode | "",
+    message: string,
+  ): void {
+    const initiator = connection?.session?.nexus.initiatorName ?? "";
+    this.options.onEvent?.({ kind, connection: connection?.id ?? 0, initiator, code, message });
+  }
+
+  // ---- connections -------------------------------------------------------------------------------------------
+
+  #accept(): void {
+    if (this.#accepting || this.#stopped) return;
+    this.#accepting = true;
+    this.io.accept(this.#listener, this, ACCEPTED);
+  }
+
+  /** See {@linkcode Completer}. */
+  complete(tag: number, result: number): void {
+    if (tag === FAREWELL) {
+      this.#farewell = NO_TIMER;
+      return this.closeAll("stopping", "the target stops");
+    }
+    this.#accepting = false;
+    if (result >= 0) this.#connected(result);
+    if (this.#stopped) {
+      this.io.close(this.#listener);
+      this.#checkStopped();
+    } else this.#accept();
+  }
+
+  #connected(fd: number): void {
+    if (this.#stopped || this.#connections.length >= this.#maxConnections) {
+      this.io.close(fd);
+      this.#event("refused", undefined, "resources", `already ${this.#connections.length} connections`);
+      return;
+    }
+    let memory: StreamMemory, header: number;
+    try {
+      memory = this.#streamMemory.pop() ??
+        new StreamMemory(this.io, { window: WINDOW_BYTES, headers: HEADER_RING_BYTES });
+      header = this.#headers.pop() ?? this.io.arena.reserve(BHS_BYTES);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      this.io.close(fd);
+      this.#event("refused", undefined, "resources", error.message);
+      return;
+    }
+    const connection = new Connection(this.io, this.pool, this, ++this.#lastId, fd, memory, header);
+    this.#connections.push(connection);
+    this.#event("connected", connection, "", "");
+  }
+
+  /** See {@linkcode Target}. */
+  connectionClosed(connection: Connection): void {
+    this.#connections.splice(this.#connections.indexOf(connection), 1);
+    this.#streamMemory.push(connection.memory);
+    this.#headers.push(connection.bhs);
+    this.#event("closed", connection, connection.reason?.code ?? "socket", connection.reason?.message ?? "");
+    const { session } = connection;
+    if (session) {
+      this.#ending++;
+      session.close((gone) => this.#sessionGone(gone));
+    }
+    this.#checkStopped();
+  }
+
+  #sessionGone(session: Session): void {
+    this.#ending--;
+    this.sessions.splice(this.sessions.indexOf(session), 1);
+    this.unit.removeNexus(session.nexus);
+    this.#sessionMemory.push(session.memory);
+    const at = this.#logins.findIndex((login) => login.port === session.nexus.port);
+    if (at >= 0) this.#logins.splice(at, 1)[0]?.go();
+    this.#checkStopped();
+  }
+
+  /** See {@linkcode Target}. */
+  closeAll(code: CloseCode, message: string): void {
+    for (const connection of this.#connections) connection.finish(code, message);
+  }
+
+  // ---- sessions ----------------------------------------------------------------------------------------------
+
+  /** See {@linkcode Target}. */
+  openSession(
+    connection: Connection,
+    parameters: Parameters,
+    isid: string,
+    done: (session: Session | undefined) => void,
+  ): void {
+    const nexus = new Nexus(parameters.initiatorName, isid);
+    const old = parameters.discovery
+      ? undefined
+      : this.sessions.find((s) => !s.parameters.discovery && s.nexus.port === nexus.port);
+    nexus.attend(old ? Asc.NEXUS_LOSS : Asc.POWER_ON);
+    const go = (): void => {
+      if (!connection.closing) done(this.#createSession(connection, parameters, nexus));
+    };
+    if (!old) return go();
+    this.#logins.push({ port: nexus.port, go });
+    for (const other of this.#connections) {
+      if (other.session === old) other.close("reinstated", `${nexus.initiatorName} logged in again`);
+    }
+  }
+
+  #createSession(connection: Connection, parameters: Parameters, nexus: Nexus): Session | undefined {
+    try {
+      const memory = this.#sessionMemory.pop() ?? new SessionMemory(this.io);
+      const session = new Session(
+        this.#nextTsih(),
+        parameters,
+        nexus,
+        this.unit,
+        this.pool,
+        memory,
+        connection,
+      );
+      this.sessions.push(session);
+      if (!parameters.discovery) this.unit.addNexus(nexus);
+      this.options.onEvent?.({
+        kind: "login",
+        connection: connection.id,
+        initiator: nexus.initiatorName,
+        code: "",
+        message: parameters.discovery ? "discovery" : "normal",
+      });
+      return session;
+    } catch (error) {
+      if (error instanceof RangeError) return undefined;
+      throw error;
+    }
+  }
+
+  #nextTsih(): number {
+    do this.#lastTsih = (this.#lastTsih % 0xffff) + 1; while (
+      this.sessions.some((s) => s.tsih === this.#lastTsih)
+    );
+    return this.#lastTsih;
+  }
+
+  /** See {@linkcode Target}. */
+  isOurs(lunHigh: number, lunLow: number): boolean {
+    if (lunLow !== 0 || (lunHigh & 0xffff) !== 0) return false;
+    const method = lunHigh >>> 30, value = (lunHigh >>> 16) & 0x3fff;
+    return value === this.#lun && (method === 1 || (method === 0 && value < 256));
+  }
+
+  /** See {@linkcode Target}. */
+  sendTargets(wanted: string, parameters: Parameters): [string, string][] {
+    const { targetName } = this.policy;
+    // Empty means "the target of this session", which a discovery session has not.
+    const matches = wanted === "All" || sameName(wanted, targetName) ||
+      (wanted === "" && !parameters.discovery);
+    if (!matches) return [];
+    const answers: [string, string][] = [["TargetName", targetName]];
+    // Without an address the initiator takes the one it is connected to (RFC 7143 appendix C).
+    if (this.#portal) answers.push(["TargetAddress", `${this.#portal},${PORTAL_GROUP_TAG}`]);
+    return answers;
+  }
+
+  // ---- the end -----------------------------------------------------------------------------------------------
+
+  /** See {@linkcode Frontend.stop}: asks initiators to log out, and closes what is left after a while. */
+  stop(done: () => void): void {
+    this.#stopped = done;
+    this.io.shutdown(this.#listener);
+    for (const connection of [...this.#connections]) {
+      if (!connection.session || connection.session.parameters.discovery) {
+        connection.close("stopping", "the target stops");
+      } else connection.requestLogout(Math.ceil(this.timing.farewellMs / 1000));
+    }
+    if (this.#connections.length > 0) this.#farewell = this.io.timer(this.timing.farewellMs, this, FAREWELL);
+    this.#checkStopped();
+  }
+
+  #checkStopped(): void {
+    const done = this.#stopped;
+    if (!done || this.#accepting || this.#connections.length > 0 || this.#ending > 0) return;
+    this.#stopped = undefined;
+    this.io.cancel(this.#farewell);
+    this.unit.dispose();
+    done();
+  }
+}
+
+function isWildcard(host: string): boolean {
+  return host === "" || host === "0.0.0.0" || host === "::";
+}
