@@ -119,6 +119,11 @@ export class SimCluster {
     this.push(this.#now + delayMs, new Task(task), 0, 0);
   }
 
+  /** Adds a line to the trace. */
+  note(text: string): void {
+    this.trace.note(this.#now, text);
+  }
+
   /** Lets the next event happen. @returns false when there is none. @throws SimFailure */
   step(): boolean {
     const queue = this.#queue;

@@ -28,6 +28,8 @@ export interface Descriptor {
 /** An open file description. */
 export class OpenFile implements Descriptor {
   underWay = 0;
+  /** Labels of the trace by kind of operation, as far as they were needed. */
+  readonly labels: (number | undefined)[] = [];
 
   /** Counts itself in `inode.opens`. @param path as it was opened */
   constructor(

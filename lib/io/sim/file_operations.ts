@@ -113,6 +113,10 @@ export function endOperation(disk: SimDisk, operation: Operation, effect: Effect
     // A write that fails may have been done in part.
     const upTo = operation.fault === 0 ? operation.length : write ? drawPart(disk, operation) : 0;
     applyOperation(disk, operation, upTo);
+    if (operation.fault !== 0 && operation.kind === Kind.READ) {
+      // Nobody promised that the buffer of a failed read is as it was.
+      operation.owner.memory.fill(0xa5, operation.at, operation.at + drawPart(disk, operation));
+    }
   }
   if (operation.fault !== 0) return -operation.fault;
   if (operation.kind === Kind.WRITE_DURABLE && operation.result > 0 && inode instanceof FileInode) {

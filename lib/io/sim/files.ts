@@ -205,6 +205,7 @@ export class SimFiles implements Files {
   #sync(inode: FileInode, path: string): void {
     this.#process.mutate("sync", path);
     const { disk } = this.#process.host;
+    this.#block();
     const errno = disk.drawFault("sync", path);
     if (errno !== 0) {
       disk.failSync(inode);
@@ -219,6 +220,7 @@ export class SimFiles implements Files {
     const { names } = this.#process.host.disk;
     const directory = names.needDirectory("fsync", path);
     this.#process.mutate("syncDirectory", path);
+    this.#block();
     this.#fault("sync", "fsync", path);
     names.syncDirectory(directory);
   }
@@ -289,6 +291,12 @@ export class SimFiles implements Files {
     const { disk } = this.#process.host;
     disk.names.need("statfs", path);
     return { free: disk.freeBytes, total: disk.freeBytes + disk.usedBytes };
+  }
+
+  /** A synchronous sync keeps the loop from running for as long as the disk takes. */
+  #block(): void {
+    const { disk, time } = this.#process.host;
+    this.#process.pause(disk.drawEnd("sync") - time);
   }
 
   #writable(operation: string, fd: number): [OpenFile, FileInode] {

@@ -93,7 +93,10 @@ export class SimIo extends SimLoop implements Io {
     this.process.assertAlive();
     const file = this.process.descriptors.get(fd);
     const mutation = MUTATIONS[kind];
-    if (mutation !== undefined) this.process.mutate(mutation, file?.path ?? `descriptor ${fd}`);
+    if (mutation !== undefined && file instanceof OpenFile) {
+      const label = file.labels[kind] ??= this.process.host.trace.id(`${mutation} ${file.path}`);
+      this.process.mutate(mutation, file.path, label);
+    }
     const operation = this.take(kind, who, tag);
     operation.at = at;
     operation.length = length;

@@ -7,6 +7,7 @@
  * @module
  */
 import type { Arena } from "../arena.ts";
+import { MAX_DEFERRED } from "../deferred.ts";
 import { type Completer, type Deferred, MAX_OPERATIONS, MAX_TIMERS } from "../io.ts";
 import { OpenFile } from "./descriptors.ts";
 import { abandonOperation, applyOperation, drawPart, type Effect, endOperation } from "./file_operations.ts";
@@ -77,7 +78,9 @@ export class SimLoop implements OperationOwner, Target {
   /** An operation from the pool, counted as under way. */
   protected take(kind: Kind, who: Completer, tag: number): Operation {
     this.process.assertAlive();
-    if (this.#underWay >= MAX_OPERATIONS) throw new Error(`more than ${MAX_OPERATIONS} operations under way`);
+    if (this.#underWay >= MAX_OPERATIONS) {
+      throw new RangeError(`more than ${MAX_OPERATIONS} operations under way in one Io`);
+    }
     let operation = this.#free.pop();
     if (operation === undefined) {
       operation = new Operation(this, this.#operations.length);
@@ -100,7 +103,14 @@ export class SimLoop implements OperationOwner, Target {
   operationEvent(operation: Operation, code: number): void {
     if (code === TIMER) {
       this.#timers--;
-      return this.finish(operation, 0);
+      operation.result = 0;
+      operation.finished = true;
+      this.#ready.push(operation);
+      // Late by the loop, not by the timer: timers of one process keep their order.
+      if (!this.#wakePending) {
+        this.#wake(this.process.random.unit() * this.process.host.cluster.options.process.timerSlackMs);
+      }
+      return;
     }
     // A killed process's writes go on until its descriptors close.
     const { disk } = this.process.host;
@@ -115,15 +125,15 @@ export class SimLoop implements OperationOwner, Target {
     operation.result = result;
     operation.finished = true;
     this.#ready.push(operation);
-    if (!this.#wakePending) this.#wake();
+    if (!this.#wakePending) this.#wake(0);
   }
 
-  #wake(): void {
+  #wake(slack: number): void {
     this.#wakePending = true;
     const { random, host, pausedUntil } = this.process;
     const { options, now } = host.cluster;
     const { wakeMs, wakeAtOnce } = options.process;
-    const delay = random.chance(wakeAtOnce) ? 0 : -wakeMs * Math.log(1 - random.unit());
+    const delay = slack + (random.chance(wakeAtOnce) ? 0 : -wakeMs * Math.log(1 - random.unit()));
     host.cluster.push(Math.max(now + delay, pausedUntil), this, 0, 0);
   }
 
@@ -143,11 +153,20 @@ export class SimLoop implements OperationOwner, Target {
     this.#ready = this.#delivering;
     this.#delivering = batch;
     this.process.record(Verb.WAKE, batch.length, 0);
-    for (let index = 0; index < batch.length && this.process.alive; index++) {
-      const operation = batch[index];
-      if (operation !== undefined) this.#complete(operation);
+    let index = 0;
+    try {
+      while (index < batch.length && this.process.alive) {
+        const operation = batch[index++];
+        if (operation !== undefined) this.#complete(operation);
+      }
+    } finally {
+      // Something was thrown: who catches it outside of the run may go on with the rest.
+      if (index < batch.length && this.process.alive) {
+        this.#ready.unshift(...batch.slice(index));
+        if (!this.#wakePending) this.#wake(0);
+      }
+      batch.length = 0;
     }
-    batch.length = 0;
   };
 
   #complete(operation: Operation): void {
@@ -170,13 +189,12 @@ export class SimLoop implements OperationOwner, Target {
 
   /** See {@linkcode Io.timer}. */
   timer(ms: number, who: Completer, tag: number): number {
-    if (this.#timers >= MAX_TIMERS) throw new Error(`more than ${MAX_TIMERS} timers armed`);
+    if (this.#timers >= MAX_TIMERS) throw new RangeError(`more than ${MAX_TIMERS} timers armed in one Io`);
     const operation = this.take(Kind.TIMER, who, tag);
     this.#underWay--;
     this.#timers++;
     const { cluster } = this.process.host;
-    const slack = this.process.random.unit() * cluster.options.process.timerSlackMs;
-    cluster.push(cluster.now + Math.max(0, ms) + slack, operation, TIMER, operation.generation);
+    cluster.push(cluster.now + Math.max(0, ms), operation, TIMER, operation.generation);
     return operation.index + HANDLES * operation.generation;
   }
 
@@ -195,8 +213,11 @@ export class SimLoop implements OperationOwner, Target {
   /** See {@linkcode Io.defer}. */
   defer(task: Deferred): void {
     this.process.assertAlive();
+    if (this.#deferred.length >= MAX_DEFERRED) {
+      throw new RangeError(`more than ${MAX_DEFERRED} tasks deferred`);
+    }
     this.#deferred.push(task);
-    if (!this.#wakePending) this.#wake();
+    if (!this.#wakePending) this.#wake(0);
   }
 
   /** Runs what was deferred, and what that defers. */
@@ -215,6 +236,7 @@ export class SimLoop implements OperationOwner, Target {
    */
   run(): void {
     const { cluster } = this.process.host;
+    if (!this.process.alive) throw new Error(`the Io of ${this.process.name} is disposed`);
     this.#stopped = false;
     while (!this.#stopped && this.process.alive) {
       if (!cluster.step()) throw new Error(`${this.process.name}: the loop waits for nothing (deadlock)`);

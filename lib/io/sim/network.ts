@@ -233,7 +233,8 @@ export class SimNetwork {
     const place = disk.names.place("listen", path);
     const found = place.directory.entries.get(place.name);
     if (found !== undefined) {
-      if (!(found instanceof SocketInode)) throw new IoError("listen", text, Errno.EADDRINUSE);
+      const stale = found instanceof SocketInode && found.listener === null;
+      if (!stale) throw new IoError("listen", text, Errno.EADDRINUSE);
       disk.names.apply(found, [{ ...place, to: null }]);
     }
     const socket = disk.newSocket();

@@ -74,6 +74,8 @@ export class Pipe implements Target {
   #retries = 0;
   #retrying = false;
   #givingUp = false;
+  /** Nothing is sent again any more. */
+  #givenUp = false;
   #ring: Uint8Array<ArrayBuffer>;
   readonly #network: SimNetwork;
   readonly #there: Link;
@@ -173,7 +175,7 @@ export class Pipe implements Target {
 
   /** See {@linkcode Target.fire}. */
   fire(packet: number, value: number): void {
-    if (this.#ring === NO_RING) return;
+    if (this.#ring === NO_RING || this.#givenUp) return;
     if (packet === Packet.GIVE_UP) return this.#giveUp(value);
     const link = packet === Packet.ROOM ? this.#back : this.#there;
     if (link.blocked) return this.#blocked(link, packet, value);
@@ -192,7 +194,7 @@ export class Pipe implements Target {
 
   #deliver(packet: number, value: number): void {
     if (this.to.vanished && !this.to.host.up) return this.#retransmit();
-    if (this.to.vanished || this.to.closed || (this.to.shut && value > this.delivered)) {
+    if (this.to.gone || this.to.broken || (this.to.shut && value > this.delivered)) {
       // Nobody is there to take bytes; an end of stream alone needs nobody.
       const wasted = value > this.delivered || this.to.vanished;
       if (wasted) this.#network.push(this.#back.drawArrival(0), new Refusal(this.from, this.#back), 0, 0);
@@ -230,9 +232,10 @@ export class Pipe implements Target {
   #giveUp(deliveredThen: number): void {
     this.#givingUp = false;
     const stuck = this.#there.blocked || this.#back.blocked || (this.to.vanished && !this.to.host.up);
-    if (stuck && this.delivered === deliveredThen && this.written > this.delivered) {
-      this.from.fail(Errno.ETIMEDOUT, false);
-    }
+    if (!stuck) return;
+    if (this.delivered !== deliveredThen) return this.#armGiveUp();
+    this.#givenUp = true;
+    if (this.written > this.delivered) this.from.fail(Errno.ETIMEDOUT, false);
   }
 
   /** Both ends are gone: nothing that still flies matters. */

@@ -101,10 +101,14 @@ export class SimProcess implements Target {
     if (!this.alive) throw new SimCrash(`${this.name} is dead`);
   }
 
-  /** To be called before a state-changing operation. */
-  mutate(name: string, path: string): void {
+  /**
+   * To be called before a state-changing operation.
+   *
+   * @param label what the trace shows: an id of its label
+   */
+  mutate(name: string, path: string, label: number = this.host.trace.id(`${name} ${path}`)): void {
     const number = this.mutations++;
-    this.record(Verb.MUTATION, number, 0);
+    this.record(Verb.MUTATION, number, label);
     try {
       this.#options.onMutation?.(name, path, number);
     } catch (error) {

@@ -45,7 +45,7 @@ export const Verb = {
   NOTE: 17,
   /** After a power cut a file has this many bytes [inode, size]. */
   SURVIVOR: 18,
-  /** A crash point was passed [its number, 0]. */
+  /** A state-changing operation of a process [its number, which one on what: an id]. */
   MUTATION: 19,
 } as const;
 
@@ -131,8 +131,9 @@ export class Trace {
       const at = number & this.#mask;
       const label = this.#labels[this.#subjects[at] ?? 0] ?? "?";
       const verb = this.#verbs[at] ?? 0;
-      const numbers = verb === Verb.NOTE ? "" : ` ${this.#first[at]} ${this.#second[at]}`;
-      lines.push(`${(this.#times[at] ?? 0).toFixed(4)} ${label}: ${NAMES[verb]}${numbers}`);
+      const second = verb === Verb.MUTATION ? this.#labels[this.#second[at] ?? 0] : this.#second[at];
+      const what = verb === Verb.NOTE ? "" : `: ${NAMES[verb]} ${this.#first[at]} ${second}`;
+      lines.push(`${(this.#times[at] ?? 0).toFixed(4)} ${label}${what}`);
     }
     return lines;
   }
