@@ -22,6 +22,8 @@ export class Arena {
   #next = 0;
 
   /**
+   * Takes the memory over.
+   *
    * @param buffer the memory; page aligned when the kernel is to use it
    * @param base absolute address of its first byte; 0 where no kernel is involved (simulation)
    */

@@ -96,11 +96,14 @@ export function errnoText(errno: number): string {
 
 /** A failed system operation: what was tried, on what, and the error number. */
 export class IoError extends Error {
+  /** The class, for logs. */
   override readonly name = "IoError";
   /** The positive error number, see {@linkcode Errno}. */
   readonly errno: number;
 
   /**
+   * Names what failed.
+   *
    * @param operation what was tried, such as `open`
    * @param subject the path or address it was tried on; may be empty
    * @param errno the error number, positive or negative

@@ -21,14 +21,19 @@ export interface OpenOptions {
 
 /** What `stat` tells. Times are nanoseconds since 1970. */
 export interface FileStat {
+  /** Devices and sockets are `other`. */
   readonly kind: "file" | "directory" | "other";
   /** Apparent size in bytes. */
   readonly size: number;
   /** Allocated bytes: st_blocks times 512. */
   readonly allocated: number;
+  /** When the contents changed last. */
   readonly modifiedNs: bigint;
+  /** When the contents or the metadata changed last; nobody can set it back. */
   readonly changedNs: bigint;
+  /** Number of the inode. */
   readonly inode: bigint;
+  /** Names the inode has. */
   readonly links: number;
 }
 
@@ -36,6 +41,7 @@ export interface FileStat {
 export interface Extent {
   /** Logical offset in the file, bytes. */
   readonly offset: number;
+  /** Bytes. */
   readonly length: number;
   /** FIEMAP_EXTENT_UNWRITTEN: space is allocated but was never written; it reads as zeros. */
   readonly unwritten: boolean;
@@ -43,10 +49,13 @@ export interface Extent {
 
 /** Synchronous operations on names and metadata. All throw {@linkcode IoError}. */
 export interface Files {
-  /** @returns a descriptor, to be closed with {@linkcode close} */
+  /** Opens a file. @returns a descriptor, to be closed with {@linkcode close} */
   open(path: string, options?: OpenOptions): number;
+  /** Closes a descriptor. */
   close(fd: number): void;
+  /** Metadata of what a name leads to. */
   stat(path: string): FileStat;
+  /** Metadata of an open file. */
   fstat(fd: number): FileStat;
   /** True when the name exists. */
   exists(path: string): boolean;
@@ -54,11 +63,15 @@ export interface Files {
   list(path: string): string[];
   /** Creates a directory and its parents; an existing one is fine. */
   makeDirectory(path: string, mode?: number): void;
+  /** Gives a file another name, replacing what had it, in one step. */
   rename(from: string, to: string): void;
   /** Hard link. */
   link(from: string, to: string): void;
+  /** Removes a name. */
   unlink(path: string): void;
+  /** Removes an empty directory. */
   removeDirectory(path: string): void;
+  /** Sets the size; what is added reads as zeros and takes no space. */
   truncate(fd: number, size: number): void;
   /** fsync of a file. */
   sync(fd: number): void;

@@ -18,6 +18,8 @@ import type { Files } from "./files.ts";
 /** Receives the end of operations. */
 export interface Completer {
   /**
+   * Takes the result of one operation.
+   *
    * @param tag the number given at submission
    * @param result 0 or more: bytes or descriptor; below 0: `-errno`
    */
@@ -44,7 +46,7 @@ export function formatAddress(address: Address): string {
 export type World = "uring" | "poll" | "sim";
 
 /** No timer: what {@linkcode Io.timer} never returns. */
-export const NO_TIMER = -1;
+export const NO_TIMER = -1 as number;
 
 /** Most operations that may be under way at once in one Io. Every user of an Io has a bound; this is their sum. */
 export const MAX_OPERATIONS = 8192;

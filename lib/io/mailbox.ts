@@ -235,8 +235,9 @@ export class VolumeThread {
     this.#mailbox = mailbox;
     this.ended = new Promise((resolve) => this.#end = resolve);
     worker.onmessage = ({ data }: MessageEvent<MailboxMessage>) => {
-      if (data.mailbox === "closed") this.#gone(new MailboxError("CLOSED", "the volume thread has ended"));
-      else mailbox.deliver(data);
+      if (data.mailbox !== "closed") return mailbox.deliver(data);
+      this.#gone(new MailboxError("CLOSED", "the volume thread has ended"));
+      mailbox.close();
     };
     worker.onerror = (event) => {
       event.preventDefault();
@@ -261,8 +262,10 @@ export class VolumeThread {
     return new Promise((resolve, reject) => {
       const giveUp = (error: Error) => {
         clearTimeout(timer);
+        // A late start must not run on unheard; the eventfd stays open for it as in terminate().
+        mailbox.askStop();
+        mailbox.fail(new MailboxError("DIED", "the volume thread did not start"));
         worker.terminate();
-        mailbox.close();
         reject(error);
       };
       const timer = setTimeout(
@@ -296,7 +299,10 @@ export class VolumeThread {
     clearTimeout(timer);
   }
 
-  /** Ends the thread now; calls without an answer fail. */
+  /**
+   * Ends the thread now; calls without an answer fail. Its eventfd stays open: the thread may be about to read
+   * it, and the number could be somebody else's by then.
+   */
   terminate(): void {
     // A thread that blocks in the kernel cannot be ended from outside: wake it.
     this.#mailbox.askStop();
@@ -306,7 +312,6 @@ export class VolumeThread {
   #gone(reason: MailboxError): void {
     this.#worker.terminate();
     this.#mailbox.fail(reason);
-    this.#mailbox.close();
     this.#end(reason);
   }
 }
