@@ -36,6 +36,7 @@
  * | data of `write`, `writeAt` (O_DIRECT too) | `syncData`, `sync` that succeeded later | each 512-byte sector any version since the last sync, by itself |
  * | data of `writeDurable` | its completion, its own sectors | |
  * | size | `syncData`, `sync`; a `writeDurable` as far as it reaches | any size the file had since, or one on the way there |
+ * | a cut (`truncate`) | `syncData`, `sync` | done, or undone with the contents back |
  * | punched, zeroed or preallocated pages | `syncData`, `sync` | old or new, per page |
  * | pages written for the first time | `syncData`, `sync` | data, a hole, or unwritten space (reads as zeros) |
  * | a name (create, link, rename, unlink, mkdir, rmdir) | `syncDirectory` of every directory it is in | `ordered`: lost with all later ones; `weak`: lost with those that build on it |

@@ -5,6 +5,7 @@ import type { Address } from "../io.ts";
 import type { SimCluster } from "./cluster.ts";
 import type { SimHost } from "./host.ts";
 import type { SimIo } from "./io.ts";
+import { SLOW_NETWORK } from "./options.ts";
 import { everySeed, on, Results, until } from "./testing.ts";
 
 const PORT = 9502;
@@ -259,6 +260,30 @@ Deno.test("packets of a partition are held and arrive after it heals, or the con
     assert.deepEqual(got, reset ? [0, -Errno.ECONNRESET] : [3000, 0]);
     assert.equal(refused, -Errno.ECONNREFUSED);
   });
+});
+
+Deno.test("bytes survive any series of partitions that heal, in order and once", () => {
+  everySeed(60, (world) => {
+    const { client, server, clientFd, serverFd } = connect(world);
+    const [a, b] = [world.host("a"), world.host("b")];
+    let got: number | undefined;
+    receiveAll(server, serverFd, 3000, (bytes, result) => {
+      assert.equal(result, 0);
+      got = bytes;
+    });
+    sendAll(client, clientFd, 100_000, 700, () => client.close(clientFd));
+    const trouble = (): void => {
+      if (got !== undefined) return;
+      const [from, to] = world.random.chance(0.5) ? [a, b] : [b, a];
+      if (world.random.chance(0.5)) world.network.partition([a], [b]);
+      else world.network.link(from, to).block();
+      world.schedule(world.random.unit() * 20, () => world.network.heal());
+      world.schedule(20 + world.random.unit() * 20, trouble);
+    };
+    trouble();
+    until(world, () => got !== undefined);
+    assert.equal(got, 100_000);
+  }, { network: { latency: SLOW_NETWORK, splitSend: 0.5, windowBytes: [4096, 16384] } });
 });
 
 Deno.test("an attempt to connect over a blocked link times out", () => {
