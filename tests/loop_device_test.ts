@@ -16,7 +16,7 @@ import {
 } from "../lib/frontend/loop/attach.ts";
 import { cleanLeftovers, LoopAliveError } from "../lib/frontend/loop/leftovers.ts";
 import { listMountPoints, type LoopPlace } from "../lib/frontend/loop/place.ts";
-import { SystemRunner } from "../lib/host/command.ts";
+import { CommandError, type Runner, SystemRunner } from "../lib/host/command.ts";
 import { listLoopDevices } from "../lib/host/loop_device.ts";
 import { readMounts } from "../lib/host/mounts.ts";
 import { libc } from "../lib/io/libc.ts";
@@ -349,6 +349,27 @@ peerTest("a hanging server is not waited for without end, and force takes its vo
     await waitFor(() => remains(served.place).length === 0);
   } finally {
     served.server.signal("SIGCONT");
+  }
+});
+
+peerTest("a device whose attaching was given up is not left behind", { needs: NEEDS }, async () => {
+  using directory = tempDir();
+  const place = { run: directory.path, name: "vol" };
+  const socket = directory.join("control");
+  await using server = spawnDeno("tests/loop_server.ts", [place.run, "vol", String(16 * MiB), socket]);
+  const [line] = await server.waitForOutput(/^\{.*\}$/m);
+  const late: Runner = {
+    run: async (argv, options) => {
+      const result = await runner.run(argv, options);
+      if (argv.includes("--find")) throw new CommandError(argv, "did not end in time");
+      return result;
+    },
+  };
+  try {
+    await assert.rejects(attachLoop(late, JSON.parse(line) as LoopMount), CommandError);
+    assert.deepEqual(remains(place), []);
+  } finally {
+    await cleanLeftovers(runner, place, { force: true });
   }
 });
 

@@ -17,14 +17,23 @@ import { openIo } from "../lib/io/open.ts";
 
 /** What the server tells. */
 export interface ServerState {
+  /** Size of the disk. */
   readonly bytes: number;
+  /** Pieces of 64 KiB that hold data. */
   readonly chunks: number;
+  /** Flushes that reached the disk. */
   readonly flushes: number;
+  /** Transfers whose data was not page aligned. */
   readonly unaligned: number;
+  /** See `LoopFrontend.malformed`. */
   readonly malformed: number;
+  /** See `LoopFrontend.lost`. */
   readonly lost: number;
+  /** How often a new size was told. */
   readonly resized: number;
+  /** Whether the thread could be marked, see `markIoFlusher`. */
   readonly flusher: boolean;
+  /** Which world serves. */
   readonly world: string;
 }
 

@@ -27,6 +27,7 @@ import {
   growLoopDevice,
   holdersOf,
   isAttached,
+  listLoopDevices,
   LOOP_MAJOR,
   type LoopDevice,
 } from "../../host/loop_device.ts";
@@ -144,13 +145,16 @@ export async function attachLoop(
 ): Promise<LoopAttachment> {
   const { sectorBytes = SECTOR_BYTES, directIo = true, readOnly = false, link = null } = options;
   const timeoutMs = options.timeoutMs ?? LOOP_TIMEOUT_MS;
-  let device: LoopDevice | undefined;
   try {
-    device = await attachLoopDevice(runner, mount.file, { sectorBytes, directIo, readOnly, timeoutMs });
+    const device = await attachLoopDevice(runner, mount.file, { sectorBytes, directIo, readOnly, timeoutMs });
     if (link !== null) await linkDevice(runner, link, linkTarget(device));
     return { mount, device, link };
   } catch (error) {
-    if (device !== undefined) await detachLoopDevice(runner, device, { waitMs: GONE_MS, timeoutMs });
+    // Also a losetup that failed or was given up may have attached a device.
+    for (const device of listLoopDevices()) {
+      if (device.backingFile !== mount.file) continue;
+      await detachLoopDevice(runner, device, { waitMs: GONE_MS, timeoutMs });
+    }
     await closeLoop(runner, mount, true);
     throw error;
   }

@@ -87,8 +87,11 @@ export function writeRequest(
 
 /** A frontend over a memory disk, and the kernel that talks to it. */
 export class FakeKernel {
+  /** Memory of the frontend. */
   readonly arena: Arena;
+  /** The disk that is served. */
   readonly device: MemoryDevice;
+  /** What is tested. */
   readonly frontend: LoopFrontend;
   /** Replies so far. */
   readonly replies: Reply[] = [];
@@ -104,7 +107,13 @@ export class FakeKernel {
   readonly #deferred: Deferred[] = [];
   readonly #segments = new Map<number, [number, number]>();
 
-  /** @param depth slots of the frontend @param wrap puts something between frontend and disk */
+  /**
+   * Makes the disk and the frontend.
+   *
+   * @param depth slots of the frontend
+   * @param wrap puts something between frontend and disk
+   * @param bytes size of the disk
+   */
   constructor(depth = 4, wrap: (device: MemoryDevice) => BlockDevice = (device) => device, bytes = 1 << 20) {
     this.arena = new Arena(new ArrayBuffer(LoopMemory.bytes(depth) + 65536), 0n);
     const io = this.#io();
