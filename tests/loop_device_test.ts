@@ -116,6 +116,7 @@ async function fio(device: string, ...args: string[]): Promise<void> {
     "--ioengine=libaio",
     "--verify=crc32c",
     "--verify_fatal=1",
+    "--verify_state_save=0",
   ];
   await run("fio", [...common, "--rw=randwrite", "--bsrange=512-256k", "--size=32m", ...args]);
 }
