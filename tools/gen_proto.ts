@@ -27,10 +27,10 @@ import { describe, type DescriptorFile } from "./proto_descriptors.ts";
 const HERE = import.meta.dirname ?? ".";
 
 /** Directory of the .proto files. */
-export const PROTO_DIR = join(HERE, "..", "proto");
+export const PROTO_DIR: string = join(HERE, "..", "proto");
 
 /** Directory of the generated files. */
-export const GEN_DIR = join(HERE, "..", "lib", "rpc", "gen");
+export const GEN_DIR: string = join(HERE, "..", "lib", "rpc", "gen");
 
 /** One generated module per group: its own protobufjs root, so that loading one does not load the others. */
 const GROUPS: Readonly<Record<string, readonly string[]>> = {

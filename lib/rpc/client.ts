@@ -107,7 +107,12 @@ export class RpcClient<M> {
     }
     const metadata = new grpc.Metadata();
     for (const [key, value] of Object.entries({ ...this.#identity, ...options.metadata })) {
-      metadata.set(key, value);
+      try {
+        metadata.set(key, value);
+      } catch (cause) {
+        const text = `metadata ${key}: ${JSON.stringify(value)} is not printable ASCII`;
+        throw new RpcError(Code.INVALID_ARGUMENT, text, { ...where, cause });
+      }
     }
     return { method, metadata };
   }

@@ -123,6 +123,9 @@ Deno.test("metadata reaches the handler", async () => {
   await using it = await setUp();
   const { data } = await it.client.unary("ask", { data: "metadata" }, { metadata: { "x-test": "value" } });
   assert.equal(data, "value undefined true");
+  const odd = await failure(it.client.unary("ask", {}, { metadata: { "x-test": "two\nlines" } }));
+  assert.equal(odd.code, Code.INVALID_ARGUMENT);
+  assert.match(odd.message, /metadata x-test: "two\\nlines"/);
 });
 
 Deno.test("a message above the limit is RESOURCE_EXHAUSTED, one just below it goes through", async () => {
