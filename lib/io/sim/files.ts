@@ -56,7 +56,12 @@ export class SimFiles implements Files {
       options.direct ?? false,
       (closed) => disk.release(closed.inode),
     );
-    return this.#process.descriptors.install(file);
+    try {
+      return this.#process.descriptors.install(file);
+    } catch (error) {
+      file.released();
+      throw error;
+    }
   }
 
   #create(path: string): Inode {
