@@ -11,11 +11,6 @@ import { Haggle, Step } from "./haggle.ts";
 import type { Host } from "./host.ts";
 import { Transmission } from "./transmission.ts";
 
-/** A client that has not opened the export after this many milliseconds is dropped: it occupies a place. */
-export const HANDSHAKE_MS = 30_000;
-/** After this many milliseconds a stop does not wait any longer for clients to read their last replies. */
-export const LINGER_MS = 5_000;
-
 const HANDSHAKE = 1;
 const LINGER = 2;
 
@@ -58,7 +53,7 @@ export class Connection implements StreamOwner, Completer {
       () => this.#finish(),
       (complaint) => this.#break(complaint),
     );
-    this.#timer = host.io.timer(HANDSHAKE_MS, this, HANDSHAKE);
+    this.#timer = host.io.timer(host.handshakeMs, this, HANDSHAKE);
   }
 
   /** True while the client has not opened the export yet. */
@@ -74,7 +69,7 @@ export class Connection implements StreamOwner, Completer {
   /** Says farewell: what is under way is answered first. The host says that it is stopping already. */
   stop(): void {
     if (this.#haggle) return this.#stream.close();
-    if (this.#timer === NO_TIMER) this.#timer = this.#io.timer(LINGER_MS, this, LINGER);
+    if (this.#timer === NO_TIMER) this.#timer = this.#io.timer(this.#host.lingerMs, this, LINGER);
     this.#transmission.stop();
   }
 
@@ -118,8 +113,8 @@ export class Connection implements StreamOwner, Completer {
   /** A timer of this connection fired. */
   complete(tag: number): void {
     this.#timer = NO_TIMER;
-    if (tag === HANDSHAKE) this.#break(`did not open the volume within ${HANDSHAKE_MS / 1000} s`);
-    else this.#break(`did not take its last replies within ${LINGER_MS / 1000} s`);
+    if (tag === HANDSHAKE) this.#break(`did not open the volume within ${this.#host.handshakeMs} ms`);
+    else this.#break(`did not take its last replies within ${this.#host.lingerMs} ms`);
   }
 
   /** Nothing is under way any more: send what is queued and close; or, closed already, tell the owner. */

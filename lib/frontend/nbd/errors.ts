@@ -34,8 +34,6 @@ export function fromDevice(result: number): number {
     case Errno.EDQUOT:
     case Errno.EFBIG:
       return NbdError.ENOSPC;
-    case Errno.EOPNOTSUPP:
-      return NbdError.ENOTSUP;
     case Errno.ESHUTDOWN:
     case Errno.ECANCELED:
       return NbdError.ESHUTDOWN;
@@ -81,7 +79,6 @@ const FAILURES = new Map<number, Refusal>(
     ENOMEM: "the server is out of memory",
     EINVAL: "the volume calls the request invalid",
     ENOSPC: "the volume is out of space",
-    ENOTSUP: "the volume cannot do this",
     ESHUTDOWN: "the volume is stopping",
   }).map(([name, text]) => {
     const error = NbdError[name as keyof typeof NbdError];

@@ -24,8 +24,10 @@ import { Slots } from "./slots.ts";
 export const MAX_CONNECTIONS = 16;
 /** Most connections that may be asked for. */
 export const MOST_CONNECTIONS = 64;
-/** Bytes of zeroes in the arena: what zeroing with NO_HOLE writes at once. */
-const ZERO_BYTES = 1024 * 1024;
+/** Default for {@linkcode NbdOptions.handshakeMs}: a client that only connects occupies a place. */
+export const HANDSHAKE_MS = 30_000;
+/** Default for {@linkcode NbdOptions.lingerMs}. */
+export const LINGER_MS = 5_000;
 /** Buffers that one connection may hold at most, bytes: a queue of 128 requests of 128 KiB. */
 const CONNECTION_BYTES = 16 * 1024 * 1024;
 /** A connection gets at most this part of the pool. */
@@ -38,14 +40,54 @@ const ACCEPT_RETRY_MS = 200;
 const ACCEPTED = 0;
 const RETRY = 1;
 
+/**
+ * The arena memory of an NBD frontend. Arenas do not shrink, so a volume thread that starts and stops frontends
+ * makes it once and hands it to one after the other, never to two at a time.
+ */
+export class NbdMemory {
+  /** Windows and queues, one per connection. Frontends take and return them. */
+  readonly streams: StreamMemory[] = [];
+  /** Arena offset of {@linkcode NbdMemory.zeroBytes} bytes that are never written. */
+  readonly zeroes: number;
+  /** Bytes of zeroes: what zeroing with NO_HOLE writes at once. */
+  readonly zeroBytes: number = 1024 * 1024;
+  /** Most clients at once. */
+  readonly connections: number;
+
+  /**
+   * Reserves it: some 300 KiB per connection, untouched until it is used.
+   *
+   * @param connections most clients at once, 1 to {@linkcode MOST_CONNECTIONS}
+   * @throws {NbdOptionsError} for another number
+   * @throws {RangeError} when the arena is too small
+   */
+  constructor(io: Io, connections: number = MAX_CONNECTIONS) {
+    if (!Number.isInteger(connections) || connections < 1 || connections > MOST_CONNECTIONS) {
+      throw new NbdOptionsError(`maxConnections is ${connections}; it must be 1 to ${MOST_CONNECTIONS}`);
+    }
+    this.connections = connections;
+    this.zeroes = io.arena.reserve(this.zeroBytes, PAGE_BYTES);
+    for (let i = 0; i < connections; i++) this.streams.push(new StreamMemory(io));
+  }
+}
+
 /** How to serve a volume over NBD. */
 export interface NbdOptions {
   /** Where to listen. TCP port 0 takes any free port; the endpoint names it. */
   readonly address: Address;
   /** Name of the export; default: the volume's name. The empty name always means the same export. */
   readonly exportName?: string;
-  /** Most clients at once, 1 to {@linkcode MOST_CONNECTIONS}; more are turned away. */
+  /**
+   * Most clients at once, 1 to {@linkcode MOST_CONNECTIONS}; more are turned away. Default: what the memory is for,
+   * else {@linkcode MAX_CONNECTIONS}.
+   */
   readonly maxConnections?: number;
+  /** Arena memory; default: new memory, which is never given back. */
+  readonly memory?: NbdMemory;
+  /** How long a client may take to open the export, milliseconds. */
+  readonly handshakeMs?: number;
+  /** How long a stop waits for clients to read their last replies, milliseconds. */
+  readonly lingerMs?: number;
   /** Told about clients that come, go or misbehave; for the log. */
   readonly onEvent?: (text: string) => void;
 }
@@ -63,14 +105,17 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
   readonly volume: Export;
   readonly slots: Slots;
   readonly zeroes: number;
-  readonly zeroBytes: number = ZERO_BYTES;
+  readonly zeroBytes: number;
+  readonly handshakeMs: number;
+  readonly lingerMs: number;
   readonly connectionBytes: number;
   slotWanted = false;
   readonly #address: Address;
   readonly #event: (text: string) => void;
   readonly #listener: number;
   readonly #connections: Connection[] = [];
-  readonly #memory: StreamMemory[] = [];
+  readonly #memory: StreamMemory[];
+  readonly #places: number;
   #listening = true;
   #stopped: (() => void) | undefined;
   #retry = NO_TIMER;
@@ -88,10 +133,6 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
   constructor(readonly io: Io, readonly pool: BufferPool, readonly device: BlockDevice, options: NbdOptions) {
     const name = options.exportName ?? device.name;
     checkName(name);
-    const connections = options.maxConnections ?? MAX_CONNECTIONS;
-    if (!Number.isInteger(connections) || connections < 1 || connections > MOST_CONNECTIONS) {
-      throw new NbdOptionsError(`maxConnections is ${connections}; it must be 1 to ${MOST_CONNECTIONS}`);
-    }
     if (pool.largest < MIN_TRANSFER_BYTES) {
       throw new NbdOptionsError(
         `buffers of ${pool.largest} bytes are too small; NBD needs ${MIN_TRANSFER_BYTES}`,
@@ -105,18 +146,24 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
         return device.bytes;
       },
     };
-    this.slots = new Slots(FRONTEND_DEPTH, connections);
+    this.handshakeMs = options.handshakeMs ?? HANDSHAKE_MS;
+    this.lingerMs = options.lingerMs ?? LINGER_MS;
     this.connectionBytes = Math.min(CONNECTION_BYTES, Math.floor(pool.free / POOL_SHARE));
     this.#event = options.onEvent ?? (() => {});
     this.#address = options.address;
     this.#listener = io.listen(options.address);
+    let memory: NbdMemory;
     try {
-      this.zeroes = io.arena.reserve(ZERO_BYTES, PAGE_BYTES);
-      for (let i = 0; i < connections; i++) this.#memory.push(new StreamMemory(io));
+      memory = options.memory ?? new NbdMemory(io, options.maxConnections);
     } catch (error) {
-      io.close(this.#listener);
+      this.#closeListener();
       throw error;
     }
+    this.zeroes = memory.zeroes;
+    this.zeroBytes = memory.zeroBytes;
+    this.#memory = memory.streams;
+    this.#places = Math.min(memory.connections, options.maxConnections ?? memory.connections);
+    this.slots = new Slots(FRONTEND_DEPTH, this.#places);
     this.endpoint = formatEndpoint(options.address, name, () => io.boundPort(this.#listener));
     io.accept(this.#listener, this, ACCEPTED);
   }
@@ -174,7 +221,7 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
   }
 
   #welcome(fd: number): void {
-    const memory = this.#memory.pop();
+    const memory = this.#connections.length < this.#places ? this.#memory.pop() : undefined;
     if (!memory) {
       this.#event(`client turned away: there are ${this.#connections.length} already`);
       this.io.close(fd);

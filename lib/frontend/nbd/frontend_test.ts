@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Op } from "../../block/device.ts";
 import { IoError } from "../../io/errno.ts";
-import { formatEndpoint, NbdFrontend, NbdOptionsError } from "./frontend.ts";
+import { formatEndpoint, NbdFrontend, NbdMemory, NbdOptionsError } from "./frontend.ts";
 import { bytes, type Client, Kit } from "./test_kit.ts";
 import { Form } from "./reply.ts";
 
@@ -179,6 +179,46 @@ Deno.test("a pool that others have emptied makes clients wait, not fail", () => 
   for (const at of taken) kit.pool.release(at);
   made.close();
   kit.assertClean();
+});
+
+Deno.test("a client that does not open the export in time is dropped", () => {
+  using kit = new Kit({ handshakeMs: 30 });
+  const silent = kit.connect(), slow = kit.connect(), opened = kit.connect().open();
+  slow.greet();
+  silent.waitForEnd();
+  slow.waitForEnd();
+  assert.match(kit.events.join("\n"), /did not open the volume within 30 ms/);
+  assert.equal(opened.read(0, 512).length, 512);
+  opened.close();
+  kit.assertClean();
+});
+
+Deno.test("a stop does not wait for ever for a client that reads nothing", () => {
+  using kit = new Kit({ lingerMs: 30 });
+  const made = kit.connect().open();
+  made.pause(true);
+  for (let i = 0; i < 8; i++) made.request(READ, 0, 4 * MIB);
+  kit.settle();
+  const state = stop(kit);
+  kit.until(() => state.done);
+  kit.assertClean();
+  assert.match(kit.events.join("\n"), /did not take its last replies within 30 ms/);
+});
+
+Deno.test("frontends that come and go use one memory", () => {
+  using kit = new Kit({ maxConnections: 1 });
+  const memory = new NbdMemory(kit.io, 2), free = kit.io.arena.free;
+  for (let round = 0; round < 5; round++) {
+    const address = { kind: "unix", path: Deno.makeTempDirSync() + "/s" } as const;
+    const frontend = new NbdFrontend(kit.io, kit.pool, kit.device, { address, memory });
+    let done = false;
+    kit.settle();
+    frontend.stop(() => done = true);
+    kit.until(() => done);
+    Deno.removeSync(address.path.slice(0, -2)); // empty: the socket's file is gone
+  }
+  assert.equal(kit.io.arena.free, free);
+  assert.equal(memory.streams.length, 2);
 });
 
 Deno.test("stop: what is under way is answered, what comes is refused, then everybody is disconnected", () => {

@@ -27,6 +27,10 @@ export interface Host {
   readonly zeroBytes: number;
   /** Most bytes of buffers for one connection; a single transfer may exceed it when it is alone. */
   readonly connectionBytes: number;
+  /** How long a client may take to open the export, milliseconds. */
+  readonly handshakeMs: number;
+  /** How long a stop waits for clients to read their last replies, milliseconds. */
+  readonly lingerMs: number;
   /** True once the frontend is to stop. */
   readonly stopping: boolean;
   /** Some connection waits for a slot: call {@linkcode Host.slotFreed} when one comes back. */

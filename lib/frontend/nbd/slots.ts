@@ -17,7 +17,7 @@ export const Use = {
   /** A whole WRITE. */
   WRITE: 2,
   FLUSH: 3,
-  /** TRIM or WRITE_ZEROES, done in steps. */
+  /** WRITE_ZEROES, done in steps. */
   ZERO: 4,
   /** One part of a long READ. */
   READ_PART: 5,
@@ -27,6 +27,8 @@ export const Use = {
   WHOLE_READ: 7,
   /** A long WRITE, waiting for its parts. */
   WHOLE_WRITE: 8,
+  /** TRIM: a step, and a flush for FUA. */
+  TRIM: 9,
 } as const;
 
 /** One of {@linkcode Use}. */
@@ -58,11 +60,13 @@ export class Slots {
   readonly length: Float64Array;
   /** Arena offset of the buffer, or `NO_BUFFER`. */
   readonly buffer: Float64Array;
-  /** ZERO: how far it got. */
+  /** ZERO and TRIM: how far they got. */
   readonly cursor: Float64Array;
+  /** ZERO and TRIM: bytes of the step under way; 0 for the last flush. */
+  readonly step: Float64Array;
   /** Parts: the slot of the whole. */
   readonly whole: Int32Array;
-  /** Wholes: parts under way, and one more while parts are still being made. ZERO: 1 during the last flush. */
+  /** Wholes: parts under way, and one more while parts are still being made. */
   readonly pending: Int32Array;
   /** Wholes: the first failed result of a part. */
   readonly failure: Int32Array;
@@ -93,6 +97,7 @@ export class Slots {
     this.length = new Float64Array(depth);
     this.buffer = new Float64Array(depth).fill(NO_BUFFER);
     this.cursor = new Float64Array(depth);
+    this.step = new Float64Array(depth);
     this.whole = new Int32Array(depth).fill(NO_SLOT);
     this.pending = new Int32Array(depth);
     this.failure = new Int32Array(depth);

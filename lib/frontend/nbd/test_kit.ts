@@ -14,7 +14,7 @@ import { Stream, StreamMemory, type StreamOwner } from "../../io/stream.ts";
 import { NbdFrontend, type NbdOptions } from "./frontend.ts";
 import { Form } from "./reply.ts";
 
-const PASSES = 20_000;
+const PATIENCE_MS = 20_000;
 const KIB = 1024;
 
 /** Big-endian bytes: a number is 32 bits, `[n, 2]` and `[n, 8]` are other sizes, a string is its characters. */
@@ -302,7 +302,8 @@ export class Kit implements Disposable {
 
   /** Runs the loop until something is true. */
   until(condition: () => boolean, what: string | (() => string) = "a condition"): void {
-    for (let n = 0; n < PASSES; n++) {
+    const deadline = performance.now() + PATIENCE_MS;
+    while (performance.now() < deadline) {
       if (condition()) return;
       this.world.passes(1);
     }

@@ -19,15 +19,17 @@ import { Holdings } from "./holdings.ts";
 import type { Host } from "./host.ts";
 import { Command, CommandFlag } from "./protocol.ts";
 import { Form, Replies } from "./reply.ts";
-import { Request, ZERO_UNIT_BYTES } from "./request.ts";
+import { Request } from "./request.ts";
 import { NO_SLOT, type Slots, Use } from "./slots.ts";
+import { Zeroing, type ZeroingOwner } from "./zeroing.ts";
 
 /** The transmission phase of a connection; see the module text. */
-export class Transmission implements Completer {
+export class Transmission implements Completer, ZeroingOwner {
   readonly #host: Host;
   readonly #stream: Stream;
   readonly #slots: Slots;
   readonly #holdings: Holdings;
+  readonly #zeroing: Zeroing;
   readonly #replies: Replies;
   readonly #request = new Request();
   readonly #idle: () => void;
@@ -58,6 +60,7 @@ export class Transmission implements Completer {
     this.#stream = stream;
     this.#slots = host.slots;
     this.#holdings = new Holdings(host, stream);
+    this.#zeroing = new Zeroing(host, this);
     this.#replies = new Replies(stream);
     this.#idle = idle;
     this.#broken = broken;
@@ -88,7 +91,7 @@ export class Transmission implements Completer {
     const refused = this.#refused;
     if (refused) {
       this.#refused = undefined;
-      return this.#fail(refused);
+      return this.#refuseNow(refused);
     }
     const slot = this.#filling;
     this.#filling = NO_SLOT;
@@ -184,14 +187,14 @@ export class Transmission implements Completer {
     this.#replies.done(this.#request.high, this.#request.low, this.#request.offset);
   }
 
-  #fail(refusal: Refusal): void {
+  #refuseNow(refusal: Refusal): void {
     this.#replies.failed(this.#request.high, this.#request.low, this.#request.offset, refusal);
   }
 
   /** Answers a request that cannot be served, after its payload, if any. */
   #refuse(refusal: Refusal): boolean {
     if (this.#stream.discard(this.#request.payload)) {
-      this.#fail(refusal);
+      this.#refuseNow(refusal);
       return true;
     }
     this.#refused = refusal;
@@ -224,7 +227,7 @@ export class Transmission implements Completer {
     stream.consume(bytes);
     this.#label(slot);
     if (!read) return this.#receive(slot);
-    this.#submit(Op.READ, request.offset, length, this.#slots.buffer[slot], slot);
+    this.submit(Op.READ, request.offset, length, this.#slots.buffer[slot], slot);
     return true;
   }
 
@@ -240,10 +243,11 @@ export class Transmission implements Completer {
   #write(slot: number): void {
     const slots = this.#slots;
     const op = (slots.flags[slot] & CommandFlag.FUA) !== 0 ? Op.WRITE_DURABLE : Op.WRITE;
-    this.#submit(op, slots.offset[slot], slots.length[slot], slots.buffer[slot], slot);
+    this.submit(op, slots.offset[slot], slots.length[slot], slots.buffer[slot], slot);
   }
 
-  #submit(op: Op, offset: number, length: number, at: number, slot: number): void {
+  /** See {@linkcode ZeroingOwner.submit}. */
+  submit(op: Op, offset: number, length: number, at: number, slot: number): void {
     this.#operations++;
     this.#host.device.submit(op, offset, length, at, this, slot);
   }
@@ -253,7 +257,7 @@ export class Transmission implements Completer {
     if (slot === NO_SLOT) return false;
     this.#stream.consume(bytes);
     this.#label(slot);
-    this.#submit(Op.FLUSH, 0, 0, 0, slot);
+    this.submit(Op.FLUSH, 0, 0, 0, slot);
     return true;
   }
 
@@ -287,7 +291,7 @@ export class Transmission implements Completer {
       slots.pending[whole]--;
     }
     if (!read) return this.#receive(slot);
-    this.#submit(Op.READ, slots.offset[slot], length, slots.buffer[slot], slot);
+    this.submit(Op.READ, slots.offset[slot], length, slots.buffer[slot], slot);
     return true;
   }
 
@@ -296,55 +300,21 @@ export class Transmission implements Completer {
     if (result < 0 && slots.failure[whole] === 0) slots.failure[whole] = result;
     if (--slots.pending[whole] > 0) return;
     const failure = slots.failure[whole];
-    if (failure < 0 || slots.use[whole] === Use.WHOLE_WRITE) return this.#answer(whole, failure);
+    if (failure < 0 || slots.use[whole] === Use.WHOLE_WRITE) return this.answer(whole, failure);
     if (!this.#stream.closing) {
       this.#replies.finished(slots.cookieHigh[whole], slots.cookieLow[whole], slots.offset[whole]);
     }
     this.#holdings.give(whole);
   }
 
-  // ---- zeroes ----------------------------------------------------------------------------------------------
-
   #zero(bytes: number): boolean {
-    const slot = this.#holdings.slot(Use.ZERO);
+    const trim = this.#request.type === Command.TRIM;
+    const slot = this.#holdings.slot(trim ? Use.TRIM : Use.ZERO);
     if (slot === NO_SLOT) return false;
     this.#stream.consume(bytes);
     this.#label(slot);
-    const slots = this.#slots, request = this.#request;
-    if (request.type === Command.TRIM) {
-      // A hint: the units that are not wholly inside may keep their content.
-      const unit = ZERO_UNIT_BYTES;
-      const end = Math.floor((request.offset + request.length) / unit) * unit;
-      slots.offset[slot] = Math.ceil(request.offset / unit) * unit;
-      slots.length[slot] = Math.max(0, end - slots.offset[slot]);
-    }
-    slots.cursor[slot] = slots.offset[slot];
-    this.#zeroStep(slot);
+    this.#zeroing.begin(slot);
     return true;
-  }
-
-  /** The next of: zeroes up to a unit's border, whole units given back, zeroes after them, a flush for FUA. */
-  #zeroStep(slot: number): void {
-    const slots = this.#slots, host = this.#host, unit = ZERO_UNIT_BYTES;
-    const cursor = slots.cursor[slot], flags = slots.flags[slot];
-    const left = slots.offset[slot] + slots.length[slot] - cursor;
-    if (left <= 0) {
-      const touched = slots.length[slot] > 0 && (flags & CommandFlag.FUA) !== 0;
-      if (!touched || slots.pending[slot] === 1) return this.#answer(slot, 0);
-      slots.pending[slot] = 1;
-      return this.#submit(Op.FLUSH, 0, 0, 0, slot);
-    }
-    let length = Math.min(left, host.zeroBytes), op: Op = Op.WRITE;
-    if ((flags & CommandFlag.NO_HOLE) === 0) {
-      const inside = cursor % unit;
-      if (inside > 0) length = Math.min(left, unit - inside);
-      else if (left >= unit) {
-        length = left - left % unit;
-        op = Op.UNMAP;
-      }
-    }
-    slots.cursor[slot] = cursor + length;
-    this.#submit(op, cursor, length, op === Op.UNMAP ? 0 : host.zeroes, slot);
   }
 
   // ---- completions -----------------------------------------------------------------------------------------
@@ -354,13 +324,12 @@ export class Transmission implements Completer {
     this.#operations--;
     const slots = this.#slots, use = slots.use[slot];
     if (use === Use.READ) {
-      if (result < 0 || this.#stream.closing) this.#answer(slot, result);
+      if (result < 0 || this.#stream.closing) this.answer(slot, result);
       else this.#data(slot, slots.cookieHigh[slot], slots.cookieLow[slot], slots.offset[slot], true);
     } else if (use === Use.READ_PART || use === Use.WRITE_PART) this.#partComplete(slot, result);
-    else if (use === Use.ZERO && result >= 0 && !this.#stream.closing) {
-      if (this.#host.stopping) this.#answer(slot, -Refusals.STOPPING.error);
-      else this.#zeroStep(slot);
-    } else this.#answer(slot, result);
+    else if ((use === Use.ZERO || use === Use.TRIM) && !this.#stream.closing) {
+      this.#zeroing.stepped(slot, result);
+    } else this.answer(slot, result);
     this.#checkIdle();
   }
 
@@ -378,13 +347,21 @@ export class Transmission implements Completer {
     this.#replies.data(high, low, start, offset, length, slots.buffer[slot], slot, last);
   }
 
-  /** Answers a request without payload and frees its slot. */
-  #answer(slot: number, result: number): void {
+  /** See {@linkcode ZeroingOwner.answer}. */
+  answer(slot: number, result: number): void {
+    if (result < 0) return this.fail(slot, deviceFailure(result));
     const slots = this.#slots;
     if (!this.#stream.closing) {
-      const high = slots.cookieHigh[slot], low = slots.cookieLow[slot], offset = slots.offset[slot];
-      if (result < 0) this.#replies.failed(high, low, offset, deviceFailure(result));
-      else this.#replies.done(high, low, offset);
+      this.#replies.done(slots.cookieHigh[slot], slots.cookieLow[slot], slots.offset[slot]);
+    }
+    this.#holdings.give(slot);
+  }
+
+  /** See {@linkcode ZeroingOwner.fail}. */
+  fail(slot: number, why: Refusal): void {
+    const slots = this.#slots;
+    if (!this.#stream.closing) {
+      this.#replies.failed(slots.cookieHigh[slot], slots.cookieLow[slot], slots.offset[slot], why);
     }
     this.#holdings.give(slot);
   }

@@ -111,7 +111,6 @@ Deno.test("a failed operation is answered with its error, and the connection liv
     [Errno.EFBIG, ENOSPC],
     [Errno.EROFS, 1],
     [Errno.ENOMEM, 12],
-    [Errno.EOPNOTSUPP, ENOTSUP],
     [Errno.ESHUTDOWN, 108],
     [Errno.ETIMEDOUT, EIO],
     [Errno.EINVAL, EINVAL],
@@ -249,6 +248,32 @@ Deno.test("zeroes: whole units are given back, edges are written, NO_HOLE writes
   assert.ok(
     kit.io.arena.u8.subarray(kit.frontend.zeroes, kit.frontend.zeroes + MIB).every((byte) => byte === 0),
   );
+  made.close();
+  kit.assertClean();
+});
+
+Deno.test("a volume that cannot give space back gets zeroes written, unless they must be fast", () => {
+  using kit = new Kit();
+  const made = kit.connect().open();
+  const all = pattern(64 * KIB);
+  made.write(0, all);
+  const submit = kit.memory.submit.bind(kit.memory);
+  kit.memory.submit = (op, offset, length, at, who, tag) => {
+    if (op !== Op.UNMAP) return submit(op, offset, length, at, who, tag);
+    kit.io.defer({ runDeferred: () => who.complete(tag, -Errno.EOPNOTSUPP) });
+  };
+  assert.equal(errorOf(made, ZEROES, 4096, 8192, { flags: FAST }), ENOTSUP);
+  assert.equal(errorOf(made, TRIM, 4096, 8192, { flags: FUA }), 0);
+  assert.deepEqual(made.read(0, 64 * KIB), all);
+  kit.device.seen.length = 0;
+  assert.equal(errorOf(made, ZEROES, 512, 20 * KIB, { flags: FUA }), 0);
+  assert.deepEqual(kit.device.seen, [
+    [Op.WRITE, 512, 3584],
+    [Op.UNMAP, 4096, 16 * KIB],
+    [Op.WRITE, 4096, 16 * KIB + 512],
+    [Op.FLUSH, 0, 0],
+  ]);
+  assert.deepEqual(made.read(0, 64 * KIB), all.map((byte, i) => i >= 512 && i < 512 + 20 * KIB ? 0 : byte));
   made.close();
   kit.assertClean();
 });
