@@ -153,6 +153,8 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
   /** See {@linkcode StreamOwner}. */
   onFilled(): void {
     this.#filled();
+    // The PDU may be complete with this, and `onData` comes only with more bytes.
+    this.onData();
   }
 
   /** One step. @returns false when more bytes, memory or room is needed */

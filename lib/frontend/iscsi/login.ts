@@ -78,13 +78,14 @@ export function sameName(a: string, b: string): boolean {
 export class Login {
   /** What is agreed on so far. */
   readonly parameters = new Parameters();
-  #stage: number = -1;
+  #stage = -1;
   #chap: Chap | undefined;
   #requests = 0;
   #collected: Uint8Array[] = [];
   #collectedBytes = 0;
   #named = false;
   #declared = false;
+  #segmentDeclared = false;
   #authenticated = false;
   readonly #seen = new Set<string>();
 
@@ -193,8 +194,8 @@ export class Login {
     if (this.#stage === Stage.OPERATIONAL && !this.#authenticated) {
       return this.#fail(request, LoginStatus.AUTHENTICATION_FAILED, "authentication was skipped");
     }
-    if (this.#stage === Stage.OPERATIONAL && !this.#seen.has("=declared")) {
-      this.#seen.add("=declared");
+    if (this.#stage === Stage.OPERATIONAL && !this.#segmentDeclared) {
+      this.#segmentDeclared = true;
       answers.push(["MaxRecvDataSegmentLength", String(MAX_RECEIVE_BYTES)]);
     }
     answers.push(...negotiate(operational, this.parameters));

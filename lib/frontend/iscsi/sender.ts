@@ -134,10 +134,12 @@ export class Sender {
       const inBurst = task.sent % this.burstLength;
       const length = Math.min(this.segmentLength, this.burstLength - inBurst, sendable - task.sent);
       const last = task.sent + length === sendable;
+      task.answered = last && plain;
       this.#dataIn(task, length, last || inBurst + length === this.burstLength, last && plain);
       if (last && plain) return true;
     }
     if (this.stream.congested) return false;
+    task.answered = true;
     this.#response(task);
     return true;
   }

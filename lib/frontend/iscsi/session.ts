@@ -37,6 +37,8 @@ export class Session implements Transport, CommandWindow {
   readonly #freeImmediate: number[];
   /** Tasks whose answers, data or R2Ts wait for room in the send queue. */
   readonly #ready = new TaskQueue();
+  /** The task whose answer is being queued. */
+  #answering: Task | undefined;
   #serial = 0;
   #over: SessionEnd | undefined;
 
@@ -62,7 +64,9 @@ export class Session implements Transport, CommandWindow {
 
   /** Last CmdSN a task is free for. Never goes back: a command takes a task and moves ExpCmdSN. */
   get maxCmdSN(): number {
-    return (this.expCmdSN + this.#free.length - 1) >>> 0;
+    const task = this.#answering;
+    const last = task?.answered && !task.immediate ? 1 : 0;
+    return (this.expCmdSN + this.#free.length + last - 1) >>> 0;
   }
 
   /** True when answers wait for room in the send queue. */
@@ -168,7 +172,10 @@ export class Session implements Transport, CommandWindow {
         this.#ready.shift();
         this.#ask(task);
       } else {
-        if (!sender.result(task)) return;
+        this.#answering = task;
+        const complete = sender.result(task);
+        this.#answering = undefined;
+        if (!complete) return;
         this.#ready.shift();
         this.#recycle(task);
       }

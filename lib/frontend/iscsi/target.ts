@@ -105,7 +105,9 @@ export interface Target {
 }
 
 /** Tags of completions: the accept and the farewell timer. */
-const ACCEPTED = 0, FAREWELL = 1;
+const ACCEPTED = 0, FAREWELL = 1, RETRY = 2;
+/** Pause after an accept that failed, as for want of descriptors, milliseconds. */
+const ACCEPT_RETRY_MS = 200;
 
 /** An iSCSI target; see the module text. */
 export class IscsiFrontend implements Frontend, Target, Completer {
@@ -201,12 +203,14 @@ export class IscsiFrontend implements Frontend, Target, Completer {
       this.#farewell = NO_TIMER;
       return this.closeAll("stopping", "the target stops");
     }
+    if (tag === RETRY) return this.#accept();
     this.#accepting = false;
     if (result >= 0) this.#connected(result);
     if (this.#stopped) {
       this.io.close(this.#listener);
       this.#checkStopped();
-    } else this.#accept();
+    } else if (result >= 0) this.#accept();
+    else this.io.timer(ACCEPT_RETRY_MS, this, RETRY);
   }
 
   #connected(fd: number): void {

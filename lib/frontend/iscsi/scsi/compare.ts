@@ -8,13 +8,12 @@
  * @module
  */
 import { Op, SECTOR_BYTES } from "../../../block/device.ts";
-import { cdbBlocks, cdbLba } from "./cdb.ts";
+import { cdbLba } from "./cdb.ts";
 import { Access, command, type CommandSpec } from "./command.ts";
 import {
   checkRange,
   checkWritable,
   clampToReceived,
-  done,
   prepareRange,
   prepareTransfer,
   prepareWrite,
@@ -129,15 +128,12 @@ function prepareCompareWrite(unit: LogicalUnit, task: Task): boolean {
   if (!checkWritable(unit, task)) return false;
   task.outBytes = 2 * task.blocks * SECTOR_BYTES;
   task.exclusive = true;
-  return true;
+  // Half a comparison is none: unlike WRITE, this does not work with other amounts of data.
+  return task.expected === task.outBytes ? true : unit.invalidField(task, 13);
 }
 
 function runCompareWrite(unit: LogicalUnit, task: Task): void {
   if (task.blocks === 0) return unit.end(task);
-  // Half a comparison is none: unlike WRITE, this does not work with less data.
-  if (task.received < task.outBytes) {
-    return unit.fail(task, Key.ILLEGAL_REQUEST, Asc.INVALID_FIELD_IN_INFORMATION_UNIT);
-  }
   if (!unit.borrowScratch(task)) return;
   task.step = Step.READING;
   readPiece(unit, task);

@@ -7,7 +7,7 @@ import { Op, SECTOR_BYTES } from "../../../block/device.ts";
 import { blocksField, cdbBlocks, cdbLba } from "./cdb.ts";
 import { Access, command, type CommandSpec } from "./command.ts";
 import { Asc, Key, NOTHING, Status } from "./sense.ts";
-import { type Task, type Task as T } from "./task.ts";
+import type { Task, Task as T } from "./task.ts";
 import type { LogicalUnit, LogicalUnit as U } from "./unit.ts";
 
 /** Byte 1, bit 3: the data is on stable storage when the command ends. */

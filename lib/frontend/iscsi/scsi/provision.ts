@@ -6,7 +6,7 @@
 import { Op, SECTOR_BYTES } from "../../../block/device.ts";
 import { cdbBlocks, cdbLba, setUint64, uint64 } from "./cdb.ts";
 import { Access, command, type CommandSpec } from "./command.ts";
-import { checkRange, checkWritable, done, prepareRange } from "./media.ts";
+import { checkRange, checkWritable } from "./media.ts";
 import { reply } from "./reply.ts";
 import { Asc, Key, NOTHING } from "./sense.ts";
 import type { Task } from "./task.ts";
@@ -14,12 +14,12 @@ import { type LogicalUnit, SCRATCH_BYTES } from "./unit.ts";
 
 /** Physical blocks are 2^3 logical ones: 4096 bytes, what volumes are made of. */
 export const PHYSICAL_EXPONENT = 3;
-/** Most blocks of one UNMAP command (1 GiB); announced in VPD B0. */
-export const MAX_UNMAP_BLOCKS = 2 * 1024 * 1024;
+/** Most blocks of one UNMAP command (512 MiB); announced in VPD B0. */
+export const MAX_UNMAP_BLOCKS = 1024 * 1024;
 /** Most ranges of one UNMAP command; announced in VPD B0. */
 export const MAX_UNMAP_RANGES = 256;
-/** Most blocks of one WRITE SAME command (1 GiB); announced in VPD B0. */
-export const MAX_WRITE_SAME_BLOCKS = 2 * 1024 * 1024;
+/** Most blocks of one WRITE SAME command (16 MiB, which may have to be written out); announced in VPD B0. */
+export const MAX_WRITE_SAME_BLOCKS = 32 * 1024;
 
 /** Bytes of UNMAP's parameter list before its descriptors, and of each of them (SBC-3 table 110). */
 const UNMAP_HEADER_BYTES = 8;
@@ -140,7 +140,8 @@ function prepareWriteSame(unit: LogicalUnit, task: Task): boolean {
   if (task.blocks === 0 || task.blocks > MAX_WRITE_SAME_BLOCKS) return unit.invalidField(task, field);
   if (!checkWritable(unit, task)) return false;
   task.outBytes = flags & Same.NDOB ? 0 : SECTOR_BYTES;
-  return true;
+  // More or less than one block is a misunderstanding that a residual count would hide.
+  return task.expected === task.outBytes ? true : unit.invalidField(task, field);
 }
 
 function isZero(u8: Uint8Array, at: number, length: number): boolean {
@@ -150,9 +151,6 @@ function isZero(u8: Uint8Array, at: number, length: number): boolean {
 
 function runWriteSame(unit: LogicalUnit, task: Task): void {
   const flags = unit.u8[task.cdb + 1];
-  if (task.received < task.outBytes) {
-    return unit.fail(task, Key.ILLEGAL_REQUEST, Asc.INVALID_FIELD_IN_INFORMATION_UNIT);
-  }
   const zeros = task.outBytes === 0 || isZero(unit.u8, task.buffer, SECTOR_BYTES);
   if (zeros && flags & Same.UNMAP) {
     task.cursor = task.blocks;

@@ -92,6 +92,8 @@ export class Task implements Completer {
   expectedDataSN = 0;
   /** Bytes of Data-In queued for sending. */
   sent = 0;
+  /** The PDU that ends it is being queued: its place in the command window is free again. */
+  answered = false;
   /** True when an R2T is to be sent. */
   wantsR2T = false;
 
@@ -164,7 +166,7 @@ export class Task implements Completer {
       this.expectedDataSN =
       this.sent =
         0;
-    this.wantsR2T = false;
+    this.wantsR2T = this.answered = false;
     this.spec = undefined;
     this.lba =
       this.blocks =

@@ -15,7 +15,7 @@ import type { Deferred } from "../../../io/io.ts";
 import { Errno } from "../../../io/errno.ts";
 import { type BufferPool, NO_BUFFER } from "../../../io/pool.ts";
 import { Access, type CommandTable } from "./command.ts";
-import { Identity } from "./identity.ts";
+import type { Identity } from "./identity.ts";
 import { ModePages } from "./mode_pages.ts";
 import type { Nexus } from "./nexus.ts";
 import { Reservations } from "./reservations.ts";
