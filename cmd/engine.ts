@@ -14,6 +14,9 @@ import { VolumeThread } from "../lib/io/mailbox.ts";
 import { getLogger, Level, type Logger, setLogLevel } from "../lib/log/log.ts";
 import { controllerService, implement, serve } from "../lib/rpc/mod.ts";
 import { parseDataAddress } from "./support/addresses.ts";
+import { readChap } from "./support/chap.ts";
+import { type FrontendOptions, FRONTENDS, isFrontend } from "./support/frontends.ts";
+import { LoopHost } from "./support/loop_host.ts";
 import { main, program, untilSignal, UsageError } from "./support/program.ts";
 import { parseSize } from "./support/sizes.ts";
 
@@ -29,6 +32,7 @@ interface Flags {
   readonly currentSize: string;
   readonly frontend: string;
   readonly frontendListen?: string;
+  readonly chapFile?: string;
   readonly enableBackend: readonly string[];
   readonly replica: readonly string[];
   readonly upgrade: boolean;
@@ -67,6 +71,10 @@ function commandLine() {
     .option("--current-size <size>", "size before an expansion that was not finished; 0 = none", "0")
     .option("--frontend <kind>", "socket, iscsi, nbd or loop; none if absent", "")
     .option("--frontend-listen <address>", "where the frontend listens: HOST:PORT or unix:/path")
+    .option(
+      "--chap-file <path>",
+      "who may log in over iscsi: lines user = NAME, secret = SECRET; or DROVER_CHAP_USER, DROVER_CHAP_SECRET",
+    )
     .option("--enable-backend <kind>", "tcp is the only one", collect, [])
     .option("--replica <address>", "tcp://HOST:PORT of a replica's control service; repeat", collect, [])
     .option("--upgrade", "take over from a running engine", false)
@@ -95,6 +103,9 @@ function checkFlags(volume: string, flags: Flags): void {
       `volume name "${volume}": 2 to ${MAX_VOLUME_NAME} letters, digits, "_", "." or "-", the first a letter or digit`,
     );
   }
+  if (flags.frontend !== "" && !isFrontend(flags.frontend)) {
+    throw new UsageError(`frontend "${flags.frontend}" does not exist; choose ${FRONTENDS.join(", ")}`);
+  }
   const backend = flags.enableBackend.find((kind) => kind !== "tcp");
   if (backend !== undefined) throw new UsageError(`backend "${backend}" is not supported; use tcp`);
   if (flags.dataServerProtocol !== "tcp") {
@@ -112,6 +123,12 @@ function defaultListen(kind: string, volume: string): string {
     default:
       return `unix:/var/run/longhorn-${volume}.sock`;
   }
+}
+
+function frontendOptions(volume: string, flags: Flags): FrontendOptions {
+  const chap = flags.frontend === "iscsi" ? readChap(flags.chapFile) : undefined;
+  const listen = parseDataAddress(flags.frontendListen ?? defaultListen(flags.frontend, volume));
+  return { listen, ...(chap ? { chap } : {}) };
 }
 
 function timeoutMs(text: string): number {
@@ -143,10 +160,10 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
   checkFlags(volume, flags);
   if (global.debug) setLogLevel(Level.DEBUG);
   const log = getLogger({ volume });
+  const options = frontendOptions(volume, flags), host = new LoopHost(volume, log);
   let onEvent: (event: ThreadEvent) => void = () => {};
   const thread = await startThread(volume, flags, (event) => onEvent(event));
   const identity = { volumeName: volume, instanceName: global.engineInstanceName };
-  const listen = flags.frontendListen ?? defaultListen(flags.frontend, volume);
   const control = new Controller(thread, {
     name: volume,
     bytes: parseSize(flags.size),
@@ -157,26 +174,31 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
     allowMissing: flags.allowMissingReplicas,
     backend: (address) => replicaBackend(address, { volumeName: volume }),
     frontend: flags.frontend,
-    frontendOptions: { listen: parseDataAddress(listen) },
+    frontendOptions: options,
+    frontendHost: host,
     log,
   });
   onEvent = (event) => control.onEvent(event);
-  await serveVolume(control, thread, { flags, identity, log });
+  await serveVolume(control, thread, { flags, identity, log, host });
 }
 
 /** Starts, serves until a signal, and leaves in order. */
 async function serveVolume(
   control: Controller,
   thread: VolumeThread,
-  { flags, identity, log }: {
+  { flags, identity, log, host }: {
     flags: Flags;
     identity: { volumeName: string; instanceName: string };
     log: Logger;
+    host: LoopHost;
   },
 ): Promise<void> {
+  // From here on: a process that is told to end while it starts must not leave a mounted disk behind.
+  const ending = untilSignal();
   try {
     if (flags.replica.length > 0) await control.start(flags.replica);
   } catch (error) {
+    host.leaving = true;
     await control.shutdown().catch(() => {});
     throw error;
   }
@@ -189,9 +211,10 @@ async function serveVolume(
   const died = thread.ended.then((reason) => {
     throw new StartError(`the volume cannot go on: ${reason.message}`, 1, { cause: reason });
   });
-  const signal = await Promise.race([untilSignal(), died]);
+  const signal = await Promise.race([ending, died]);
   log.info("closing", { signal });
   died.catch(() => {});
+  host.leaving = true;
   await server.close();
   await control.shutdown();
   await thread.stop();

@@ -10,12 +10,14 @@ import { openIo } from "../lib/io/open.ts";
 import { BufferPool } from "../lib/io/pool.ts";
 import { getLogger } from "../lib/log/log.ts";
 import { MAX_FRAME_PAYLOAD } from "../lib/wire/frame.ts";
-import { makeFrontend } from "./support/frontends.ts";
+import { FRONTEND_ARENA_BYTES, makeFrontend } from "./support/frontends.ts";
 
-/** Address space for all buffers; only what was used once costs memory. */
-const ARENA_BYTES = 512 * 1024 * 1024;
 /** Buffers of requests under way. */
 const POOL_BYTES = 256 * 1024 * 1024;
+/** Connections to replicas. */
+const LINK_BYTES = 256 * 1024 * 1024;
+/** Address space for all buffers; only what was used once costs memory. */
+const ARENA_BYTES = POOL_BYTES + LINK_BYTES + FRONTEND_ARENA_BYTES;
 
 serveThread((init, shared) => {
   const options = init as VolumeOptions;
@@ -26,7 +28,13 @@ serveThread((init, shared) => {
     io,
     options,
     (kind, frontendOptions, device): ThreadFrontend =>
-      makeFrontend(kind, frontendOptions, { io, pool, device, log }),
+      makeFrontend(kind, frontendOptions, {
+        io,
+        pool,
+        device,
+        log,
+        notify: (event) => mailbox.notify(event),
+      }),
     (event) => mailbox.notify(event),
   );
   const mailbox = new MailboxServer(io, shared, thread.handlers());

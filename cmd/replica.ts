@@ -30,6 +30,9 @@ interface Flags {
 /** Time to close a directory at the end: everything is synced; milliseconds. */
 const STOP_TIMEOUT_MS = 5 * 60_000;
 
+/** How long an orphaned replica waits for its engine to leave, and how often it looks; milliseconds. */
+const ORPHAN_MS = 60_000, ORPHAN_LOOK_MS = 100;
+
 /** The command line. */
 function commandLine() {
   return program("replica", "One copy of a volume, kept in a directory.")
@@ -97,6 +100,16 @@ function bootId(): string {
   return Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim();
 }
 
+/** Lets the engine, which is orphaned too, leave first: a copy that goes before it counts as failed. */
+async function untilClosed(thread: VolumeThread): Promise<void> {
+  const deadline = performance.now() + ORPHAN_MS;
+  while (performance.now() < deadline) {
+    const { state } = await thread.call("get") as { state?: string };
+    if (state === "closed") return;
+    await new Promise((resolve) => setTimeout(resolve, ORPHAN_LOOK_MS));
+  }
+}
+
 async function replica(directory: string, flags: Flags): Promise<void> {
   if (flags.debug) setLogLevel(Level.DEBUG);
   const options = threadOptions(directory, flags);
@@ -106,6 +119,7 @@ async function replica(directory: string, flags: Flags): Promise<void> {
     init: options,
     name: "volume",
   });
+  const ending = untilSignal();
   try {
     if (bytes > 0) await thread.call("create", { bytes });
     const server = await serve({
@@ -121,9 +135,10 @@ async function replica(directory: string, flags: Flags): Promise<void> {
     const died = thread.ended.then((reason) => {
       throw new Error(`the replica cannot go on: ${reason.message}`, { cause: reason });
     });
-    const signal = await Promise.race([untilSignal(), died]);
+    const signal = await Promise.race([ending, died]);
     died.catch(() => {});
     log.info("closing", { signal });
+    if (signal === "orphaned") await untilClosed(thread);
     await thread.call("stop", {}, STOP_TIMEOUT_MS);
     await server.close();
   } finally {

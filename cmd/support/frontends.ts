@@ -4,11 +4,28 @@
  * @module
  */
 import type { BlockDevice } from "../../lib/block/device.ts";
+import type { FrontendEvent } from "../../lib/engine/thread.ts";
 import type { Frontend } from "../../lib/frontend/frontend.ts";
+import type { ChapSettings } from "../../lib/frontend/iscsi/chap.ts";
+import { IscsiFrontend, targetNameOf } from "../../lib/frontend/iscsi/target.ts";
+import { LoopFrontend, LoopMemory } from "../../lib/frontend/loop/loop_frontend.ts";
+import { NbdFrontend } from "../../lib/frontend/nbd/frontend.ts";
 import { SocketFrontend } from "../../lib/frontend/socket/socket.ts";
+import { markIoFlusher } from "../../lib/host/fuse_mount.ts";
 import type { Address, Io } from "../../lib/io/io.ts";
 import type { BufferPool } from "../../lib/io/pool.ts";
 import type { Logger } from "../../lib/log/log.ts";
+
+/** All kinds. */
+export const FRONTENDS = ["loop", "nbd", "iscsi", "socket"] as const;
+
+/** One of {@linkcode FRONTENDS}. */
+export type FrontendKind = typeof FRONTENDS[number];
+
+/** True for a kind that there is. */
+export function isFrontend(kind: string): kind is FrontendKind {
+  return (FRONTENDS as readonly string[]).includes(kind);
+}
 
 /** What a frontend is made of. */
 export interface FrontendParts {
@@ -16,22 +33,77 @@ export interface FrontendParts {
   readonly pool: BufferPool;
   readonly device: BlockDevice;
   readonly log: Logger;
+  /** Takes events to the main thread. */
+  readonly notify: (event: FrontendEvent) => void;
 }
 
 /** Options that travel from the main thread to the volume thread. */
 export interface FrontendOptions {
+  /** Where it listens, for all kinds but `loop`. */
   readonly listen: Address;
+  /** Whom `iscsi` lets in; absent: everybody. */
+  readonly chap?: ChapSettings;
+  /** The mounted file system that `loop` serves; added by the main thread. */
+  readonly mount?: { readonly fd: number; readonly file: string };
+}
+
+/** Arena bytes that the frontends take besides the pool. Untouched memory costs nothing. */
+export const FRONTEND_ARENA_BYTES: number = LoopMemory.bytes() + 256 * 1024 * 1024;
+
+/** The arena does not take memory back: a loop frontend that is started again uses the first one's. */
+const loopMemories = new WeakMap<Io, LoopMemory>();
+
+function loopMemory(io: Io): LoopMemory {
+  const memory = loopMemories.get(io) ?? new LoopMemory(io);
+  loopMemories.set(io, memory);
+  return memory;
+}
+
+function makeLoop(options: FrontendOptions, { io, device, log, notify }: FrontendParts): Frontend {
+  const { mount } = options;
+  if (!mount) throw new RangeError("frontend loop: the main thread has mounted nothing");
+  if (!markIoFlusher()) log.debug("the thread could not be marked as one that block I/O depends on");
+  return new LoopFrontend(io, device, {
+    fd: mount.fd,
+    endpoint: mount.file,
+    memory: loopMemory(io),
+    events: {
+      onResized: (value) => notify({ event: "frontend", what: "resized", value }),
+      onEnded: (value) => notify({ event: "frontend", what: "ended", value }),
+    },
+  });
+}
+
+function makeIscsi({ listen, chap }: FrontendOptions, { io, pool, device, log }: FrontendParts): Frontend {
+  if (listen.kind !== "tcp") throw new RangeError("frontend iscsi: it listens on HOST:PORT only");
+  return new IscsiFrontend(io, pool, device, {
+    address: listen,
+    targetName: targetNameOf(device.name),
+    ...(chap ? { chap } : {}),
+    onEvent: ({ kind, connection, initiator, code, message }) =>
+      log.info("iscsi", { what: kind, connection, initiator, code, detail: message }),
+  });
 }
 
 /** Makes a frontend. @throws {RangeError} for a kind that does not exist */
 export function makeFrontend(kind: string, options: unknown, parts: FrontendParts): Frontend {
   const { io, pool, device, log } = parts;
-  const { listen } = options as FrontendOptions;
-  const onProblem = (error: Error) => log.warn("client", { frontend: kind, problem: error.message });
+  const given = options as FrontendOptions;
+  const { listen: address } = given;
+  if (!isFrontend(kind)) {
+    throw new RangeError(`frontend "${kind}" does not exist; choose ${FRONTENDS.join(", ")}`);
+  }
   switch (kind) {
+    case "loop":
+      return makeLoop(given, parts);
+    case "nbd":
+      return new NbdFrontend(io, pool, device, { address, onEvent: (event) => log.info("nbd", { event }) });
+    case "iscsi":
+      return makeIscsi(given, parts);
     case "socket":
-      return new SocketFrontend(io, pool, device, { address: listen, onProblem });
-    default:
-      throw new RangeError(`frontend "${kind}" does not exist`);
+      return new SocketFrontend(io, pool, device, {
+        address,
+        onProblem: (error) => log.warn("client", { frontend: kind, problem: error.message }),
+      });
   }
 }

@@ -6,9 +6,16 @@
 import { Command, CommanderError } from "commander";
 import { VERSION } from "../../lib/engine/version.ts";
 
+/** Status of a process that did not do what was asked. */
+export const EXIT_FAILURE = 1;
+/** Status of a process whose command line makes no sense. */
+export const EXIT_USAGE = 2;
+
 /** A mistake of the user: message only, no stack. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
+  /** See {@linkcode EXIT_USAGE}. */
+  readonly exitCode = EXIT_USAGE;
 }
 
 /** An error that carries the status the process ends with. */
@@ -41,18 +48,30 @@ export async function main(command: Command, args: string[] = Deno.args): Promis
     await command.parseAsync(args, { from: "user" });
     Deno.exit(0);
   } catch (error) {
-    if (error instanceof CommanderError) Deno.exit(error.exitCode);
+    if (error instanceof CommanderError) Deno.exit(error.exitCode === 0 ? 0 : EXIT_USAGE);
     const message = error instanceof Error ? error.message : String(error);
     console.error(`${command.name()}: ${message}`);
     if (Deno.env.get("DROVER_DEBUG") && error instanceof Error) {
       for (let e: unknown = error; e instanceof Error; e = e.cause) console.error(e.stack);
     }
-    Deno.exit(exits(error) ? error.exitCode : 1);
+    Deno.exit(exits(error) ? error.exitCode : EXIT_FAILURE);
   }
 }
 
-/** Resolves at the first SIGINT or SIGTERM. A second one ends the process at once, with status 130. */
-export function untilSignal(): Promise<"SIGINT" | "SIGTERM"> {
+/**
+ * Environment variable by which a process that starts others keeps them from outliving it: with the value `stdin`
+ * they end when their standard input does.
+ */
+export const LIFELINE_VARIABLE = "DROVER_LIFELINE";
+
+/** Why a process is to end. `orphaned`: the one that started it is gone, see {@linkcode LIFELINE_VARIABLE}. */
+export type EndReason = "SIGINT" | "SIGTERM" | "orphaned";
+
+/**
+ * Resolves at the first SIGINT or SIGTERM, or when the lifeline breaks. A second signal ends the process at once,
+ * with status 130.
+ */
+export function untilSignal(): Promise<EndReason> {
   return new Promise((resolve) => {
     let seen = false;
     for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -62,5 +81,15 @@ export function untilSignal(): Promise<"SIGINT" | "SIGTERM"> {
         resolve(signal);
       });
     }
+    if (Deno.env.get(LIFELINE_VARIABLE) === "stdin") untilStdinEnds().then(() => resolve("orphaned"));
   });
+}
+
+async function untilStdinEnds(): Promise<void> {
+  const bytes = new Uint8Array(64);
+  try {
+    while (await Deno.stdin.read(bytes) !== null);
+  } catch {
+    // No standard input: nobody is at the other end.
+  }
 }

@@ -9,6 +9,8 @@ const UNITS = ["", "k", "m", "g", "t", "p"] as const;
 /** A size that cannot be read. */
 export class SizeError extends Error {
   override readonly name = "SizeError";
+  /** Sizes come from command lines: a usage error. */
+  readonly exitCode = 2;
 }
 
 /**

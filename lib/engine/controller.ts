@@ -9,11 +9,28 @@ import { Code, RpcError } from "../rpc/mod.ts";
 import { type Backend, type BackendInfo, plainReason } from "./backend.ts";
 import { type Candidate, elect, type Election, type ElectionRules } from "./election.ts";
 import type { Mode } from "./link.ts";
-import type { DialBody, StartBody, ThreadEvent, ThreadInfo } from "./thread.ts";
+import type { DialBody, FrontendEvent, StartBody, ThreadEvent, ThreadInfo } from "./thread.ts";
 
 /** The volume thread, as the main thread uses it. */
 export interface VolumeCalls {
   call(kind: string, body?: unknown, timeoutMs?: number): Promise<unknown>;
+}
+
+/**
+ * The main thread's share of a frontend, for kinds that have one: a loop device, for instance, is attached by
+ * the main thread while the volume thread answers.
+ */
+export interface FrontendHost {
+  /**
+   * Starts a frontend.
+   * @param inThread starts its part in the volume thread with these options; gives that part's endpoint
+   * @returns the endpoint for people
+   */
+  start(kind: string, options: unknown, inThread: (options: unknown) => Promise<string>): Promise<string>;
+  /** Stops it. @throws when it is in use: then it goes on */
+  stop(kind: string, inThread: () => Promise<void>): Promise<void>;
+  /** Told what the part in the volume thread has to say. */
+  onEvent(event: FrontendEvent): void;
 }
 
 /** Options of an engine. */
@@ -24,6 +41,8 @@ export interface ControllerOptions extends ElectionRules {
   /** Kind of frontend, "" for none, and its options. */
   readonly frontend: string;
   readonly frontendOptions?: unknown;
+  /** Default: all of a frontend is in the volume thread. */
+  readonly frontendHost?: FrontendHost;
   /** Start although members of the newest record are missing. The caller knows that they hold nothing newer. */
   readonly allowMissing: boolean;
   readonly log: Logger;
@@ -96,6 +115,7 @@ export class Controller {
       log.info("members recorded", { generation, revision, members: members.length });
       return;
     }
+    if (event.event === "frontend") return this.options.frontendHost?.onEvent(event);
     if (this.#leaving) return;
     log.error("replica failed", { replica: event.name, reason: event.reason });
     this.#failed(event.name, event.reason);
@@ -216,17 +236,21 @@ export class Controller {
   async startFrontend(kind: string): Promise<void> {
     if (kind === "") throw new RpcError(Code.UNKNOWN, "cannot start empty frontend");
     if (this.#frontendUp) throw new RpcError(Code.UNKNOWN, `frontend ${this.#frontend} is up already`);
-    const body = { kind, options: this.options.frontendOptions ?? {} };
-    this.#endpoint = await this.thread.call("frontend", body, THREAD_TIMEOUT_MS) as string;
+    const { frontendHost: host, frontendOptions: options = {} } = this.options;
+    const inThread = async (options: unknown) =>
+      await this.thread.call("frontend", { kind, options }, THREAD_TIMEOUT_MS) as string;
+    this.#endpoint = await (host ? host.start(kind, options, inThread) : inThread(options));
     this.#frontend = kind;
     this.#frontendUp = true;
     this.options.log.info("frontend up", { frontend: kind, endpoint: this.#endpoint });
   }
 
-  /** Stops the frontend, if one is up. */
+  /** Stops the frontend, if one is up. @throws when a host still uses it: then it stays up */
   async stopFrontend(): Promise<void> {
     if (!this.#frontendUp) return;
-    await this.thread.call("stopFrontend", null, THREAD_TIMEOUT_MS);
+    const { frontendHost: host } = this.options;
+    const inThread = async () => void await this.thread.call("stopFrontend", null, THREAD_TIMEOUT_MS);
+    await (host ? host.stop(this.#frontend, inThread) : inThread());
     this.#frontendUp = false;
     this.#endpoint = "";
   }
@@ -270,8 +294,8 @@ export class Controller {
 
   /** Takes the frontend down, closes all replicas. The process goes on; the volume may be started again. */
   async shutdown(): Promise<void> {
-    this.#leaving = true;
     await this.stopFrontend();
+    this.#leaving = true;
     // Retired first: a replica that closes must not look like one that failed.
     await this.thread.call("retire").catch(() => {});
     await Promise.all([...this.#replicas.values()].map(async ({ backend, mode }) => {

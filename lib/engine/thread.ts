@@ -46,8 +46,19 @@ export interface ThreadInfo {
   readonly totals: ReturnType<Meters["totals"]>;
 }
 
+/**
+ * What a frontend tells the main thread: the volume has a new size (`value`: bytes), or the host has ended the
+ * frontend without being asked (`value`: 0 or `-errno`).
+ */
+export interface FrontendEvent {
+  readonly event: "frontend";
+  readonly what: "resized" | "ended";
+  readonly value: number;
+}
+
 /** What the volume thread tells unasked. */
 export type ThreadEvent =
+  | FrontendEvent
   | { readonly event: "failed"; readonly name: string; readonly reason: string }
   | { readonly event: "members"; readonly record: MemberRecord };
 
