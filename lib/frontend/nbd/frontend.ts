@@ -30,7 +30,7 @@ export const HANDSHAKE_MS = 30_000;
 export const LINGER_MS = 5_000;
 /** Buffers that one connection may hold at most, bytes: a queue of 128 requests of 128 KiB. */
 const CONNECTION_BYTES = 16 * 1024 * 1024;
-/** A connection gets at most this part of the pool. */
+/** A connection gets at most this part of the pool, and all together half of it. */
 const POOL_SHARE = 4;
 /** The protocol demands unfragmented reads of this many bytes. */
 const MIN_TRANSFER_BYTES = 64 * 1024;
@@ -109,7 +109,9 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
   readonly handshakeMs: number;
   readonly lingerMs: number;
   readonly connectionBytes: number;
-  slotWanted = false;
+  readonly frontendBytes: number;
+  bytesHeld = 0;
+  wanted = false;
   readonly #address: Address;
   readonly #event: (text: string) => void;
   readonly #listener: number;
@@ -149,6 +151,7 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
     this.handshakeMs = options.handshakeMs ?? HANDSHAKE_MS;
     this.lingerMs = options.lingerMs ?? LINGER_MS;
     this.connectionBytes = Math.min(CONNECTION_BYTES, Math.floor(pool.free / POOL_SHARE));
+    this.frontendBytes = Math.floor(pool.free / 2);
     this.#event = options.onEvent ?? (() => {});
     this.#address = options.address;
     this.#listener = io.listen(options.address);
@@ -191,9 +194,9 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
     for (const connection of [...this.#connections]) connection.stop();
   }
 
-  /** See {@linkcode Host.slotFreed}. */
-  slotFreed(): void {
-    this.slotWanted = false;
+  /** See {@linkcode Host.returned}. */
+  returned(): void {
+    this.wanted = false;
     for (const connection of this.#connections) connection.wake();
   }
 

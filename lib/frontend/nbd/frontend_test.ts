@@ -144,6 +144,26 @@ Deno.test("a client that does not read its replies holds its own share only", ()
   kit.assertClean();
 });
 
+Deno.test("many clients that do not read leave memory to the volume and to those that do", () => {
+  using kit = new Kit({ poolBytes: 64 * MIB, arenaBytes: 256 * MIB });
+  const greedy = Array.from({ length: 6 }, () => kit.connect().open());
+  for (const made of greedy) {
+    made.pause(true);
+    for (let i = 0; i < 100; i++) made.request(READ, 0, MIB);
+  }
+  kit.settle();
+  const held = kit.poolBytes - kit.pool.free;
+  assert.ok(held >= 24 * MIB && held <= 40 * MIB, `${held} bytes held`);
+  assert.equal(held, kit.frontend.bytesHeld);
+  const other = kit.connect().open();
+  for (let i = 0; i < 50; i++) other.write(i * 4096, filled(4096, i));
+  assert.deepEqual(other.read(7 * 4096, 4096), filled(4096, 7));
+  for (const made of greedy) made.close();
+  other.close();
+  kit.assertClean();
+  assert.equal(kit.frontend.bytesHeld, 0);
+});
+
 Deno.test("more requests than slots wait in the sockets and are all answered", () => {
   using kit = new Kit();
   const clients = Array.from({ length: 3 }, () => kit.connect().open());

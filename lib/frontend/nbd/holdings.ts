@@ -39,33 +39,23 @@ export class Holdings implements Deferred {
 
   /** Takes a slot. @returns NO_SLOT after arranging to be woken */
   slot(use: Use): number {
-    if (this.#slots.available(this.#held)) return this.#slots.take(this.#held++, use);
-    this.#host.slotWanted = true;
-    this.#wait();
-    return NO_SLOT;
+    if (!this.#slots.available(this.#held)) return this.#waitForOthers();
+    return this.#slots.take(this.#held++, use);
   }
 
   /** Takes a slot with a buffer of `length` bytes. @returns NO_SLOT after arranging to be woken */
   slotWithBuffer(use: Use, length: number): number {
-    if (this.#bytes > 0 && this.#bytes + length > this.#host.connectionBytes) {
-      this.#wait(); // woken by the return of an own buffer
-      return NO_SLOT;
-    }
-    const slot = this.slot(use);
-    if (slot === NO_SLOT) return NO_SLOT;
-    const buffer = this.#host.pool.allocate(length);
-    if (buffer === NO_BUFFER) {
-      this.give(slot);
-      this.#wait();
-      if (!this.#poolAsked) {
-        this.#poolAsked = true;
-        this.#host.pool.wait(this);
-      }
-      return NO_SLOT;
-    }
+    const host = this.#host;
+    const own = this.#bytes + length, all = host.bytesHeld + length;
+    const tooMuch = this.#bytes > 0 && (own > host.connectionBytes || all > host.frontendBytes);
+    if (tooMuch || !this.#slots.available(this.#held)) return this.#waitForOthers();
+    const buffer = host.pool.allocate(length);
+    if (buffer === NO_BUFFER) return this.#waitForPool();
+    const slot = this.#slots.take(this.#held++, use);
     this.#slots.buffer[slot] = buffer;
     this.#slots.length[slot] = length;
     this.#bytes += length;
+    host.bytesHeld += length;
     return slot;
   }
 
@@ -74,11 +64,12 @@ export class Holdings implements Deferred {
     const buffer = this.#slots.buffer[slot];
     if (buffer !== NO_BUFFER) {
       this.#bytes -= this.#slots.length[slot];
+      this.#host.bytesHeld -= this.#slots.length[slot];
       this.#host.pool.release(buffer);
     }
     this.#slots.give(this.#held--, slot);
     if (this.#waiting) this.wake();
-    if (this.#host.slotWanted) this.#host.slotFreed();
+    if (this.#host.wanted) this.#host.returned();
   }
 
   /** Lets a waiting connection try again. */
@@ -94,8 +85,21 @@ export class Holdings implements Deferred {
     this.wake();
   }
 
-  #wait(): void {
+  /** Own things that come back wake in any case, see {@linkcode give}. */
+  #waitForOthers(): number {
+    this.#host.wanted = true;
     this.#waiting = true;
     this.#stream.pause();
+    return NO_SLOT;
+  }
+
+  #waitForPool(): number {
+    this.#waiting = true;
+    this.#stream.pause();
+    if (!this.#poolAsked) {
+      this.#poolAsked = true;
+      this.#host.pool.wait(this);
+    }
+    return NO_SLOT;
   }
 }

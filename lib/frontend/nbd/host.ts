@@ -25,16 +25,20 @@ export interface Host {
   readonly zeroes: number;
   /** How many. */
   readonly zeroBytes: number;
-  /** Most bytes of buffers for one connection; a single transfer may exceed it when it is alone. */
+  /** Most bytes of buffers for one connection. A connection without any gets one buffer in any case. */
   readonly connectionBytes: number;
+  /** Most bytes of buffers for all connections; as above. The rest of the pool is the volume's. */
+  readonly frontendBytes: number;
+  /** Bytes of buffers that connections hold now. */
+  bytesHeld: number;
   /** How long a client may take to open the export, milliseconds. */
   readonly handshakeMs: number;
   /** How long a stop waits for clients to read their last replies, milliseconds. */
   readonly lingerMs: number;
   /** True once the frontend is to stop. */
   readonly stopping: boolean;
-  /** Some connection waits for a slot: call {@linkcode Host.slotFreed} when one comes back. */
-  slotWanted: boolean;
+  /** Some connection waits for what others hold: call {@linkcode Host.returned} when something comes back. */
+  wanted: boolean;
   /** Lets waiting connections try again. */
-  slotFreed(): void;
+  returned(): void;
 }
