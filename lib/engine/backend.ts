@@ -68,12 +68,12 @@ class ReplicaBackend implements Backend {
   }
 
   async get(): Promise<BackendInfo> {
-    return describe((await this.#client.unary("replicaGet", {})).replica);
+    return describeReplica((await this.#client.unary("replicaGet", {})).replica);
   }
 
   async open(upgrade: boolean, bytes: number): Promise<BackendInfo> {
     const request = { isUpgrade: upgrade, expectedBackendSize: bytes };
-    return describe((await this.#client.unary("replicaOpen", request)).replica);
+    return describeReplica((await this.#client.unary("replicaOpen", request)).replica);
   }
 
   async close(): Promise<void> {
@@ -97,7 +97,8 @@ export function plainReason(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function describe(replica: ptypes.IReplica | null | undefined): BackendInfo {
+/** What a replica tells, in the engine's words. @throws {TypeError} when it told nothing */
+export function describeReplica(replica: ptypes.IReplica | null | undefined): BackendInfo {
   if (!replica) throw new TypeError("the replica answered without describing itself");
   return {
     bytes: Number(replica.size ?? 0),

@@ -9,7 +9,7 @@
  * @module
  */
 import { Errno, errnoText } from "../io/errno.ts";
-import type { Completer, Io } from "../io/io.ts";
+import { type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import { Later } from "../io/later.ts";
 import type { FrameHandler, FrameServer, FrameServerOptions } from "../wire/server.ts";
 import { FrameType, frameTypeName } from "../wire/frame.ts";
@@ -37,6 +37,14 @@ export interface ReplicaStore {
   adopt(record: AdoptedRecord | undefined): void;
 }
 
+/**
+ * An engine that was not heard for this long is taken for dead, milliseconds: twice the longest time-out it may
+ * be started with, so that it has given this replica up before.
+ */
+const SILENCE_MS = 60_000;
+/** How often that is looked at, milliseconds. */
+const SILENCE_CHECK_MS = 10_000;
+
 /** Most connections and requests of one replica. */
 const MAX_CONNECTIONS = 64;
 const MAX_REQUESTS = 512;
@@ -49,6 +57,9 @@ export class DataService implements FrameHandler {
   #generation = 0;
   readonly #peerGeneration = new Float64Array(MAX_CONNECTIONS);
   #problem = "";
+  /** When the adopted engine was heard last, ms of `io.now()`; checked while one is adopted. */
+  #heard = 0;
+  #timer: number = NO_TIMER;
   readonly #later: Later;
   readonly #whoLater: (Completer | undefined)[] = [];
 
@@ -72,6 +83,8 @@ export class DataService implements FrameHandler {
 
   /** Serves an open directory from now on, or none. @param state for answers to pings */
   use(store: ReplicaStore | undefined, state: string): void {
+    this.io.cancel(this.#timer);
+    this.#timer = NO_TIMER;
     this.#store = store;
     this.#state = state;
     this.#generation = 0;
@@ -105,6 +118,7 @@ export class DataService implements FrameHandler {
     tag: number,
   ): void {
     const store = this.#store;
+    this.#heard = this.io.now();
     if (store === undefined || store.fault !== "") return this.#answer(-Errno.ENODEV, who, tag);
     if (type === FrameType.PING) return this.#answer(0, who, tag);
     if (type === FrameType.ADOPT) return this.#adopt(store, size, at, peer, who, tag);
@@ -119,6 +133,16 @@ export class DataService implements FrameHandler {
     if (type === FrameType.UNMAP) return store.unmap(offset, size, who, tag);
     return store.write(offset, size, at, type === FrameType.WRITE_DURABLE, who, tag);
   }
+
+  /** An engine pings every two seconds: one that was silent for long is gone, though nobody said so. */
+  readonly #watch: Completer = {
+    complete: () => {
+      this.#timer = NO_TIMER;
+      if (this.#store === undefined || this.#generation === 0) return;
+      if (this.io.now() - this.#heard > SILENCE_MS) return this.onAbandoned();
+      this.#timer = this.io.timer(SILENCE_CHECK_MS, this.#watch, 0);
+    },
+  };
 
   #answer(result: number, who: Completer, tag: number): void {
     this.#whoLater[tag] = who;
@@ -143,6 +167,7 @@ export class DataService implements FrameHandler {
     if (record.generation < Math.max(this.#generation, durable)) return this.#answer(-Errno.EPERM, who, tag);
     this.#peerGeneration[peer] = record.generation;
     this.#generation = record.generation;
+    if (this.#timer === NO_TIMER) this.#timer = this.io.timer(SILENCE_CHECK_MS, this.#watch, 0);
     if (!known || durable !== record.generation || known.revision < record.revision) {
       try {
         store.adopt(record);

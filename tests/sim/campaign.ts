@@ -1,0 +1,61 @@
+/**
+ * The simulation over many seeds.
+ *
+ * ```text
+ * deno task sim [--seeds N] [--first SEED] [--seed SEED]
+ * ```
+ *
+ * `--seed` runs one seed and, when it fails, prints the whole trace. The last line is `N passed, N failed`.
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { SimFailure } from "../../lib/io/sim/mod.ts";
+import { type Outcome, runSeed } from "./scenario.ts";
+
+/** Failing seeds that are shown. */
+const MOST_SHOWN = 10;
+
+const { values } = parseArgs({
+  args: Deno.args,
+  options: {
+    seeds: { type: "string", default: "300" },
+    first: { type: "string", default: "1" },
+    seed: { type: "string" },
+  },
+});
+
+const first = Number(values.seed ?? values.first),
+  count = values.seed === undefined ? Number(values.seeds) : 1;
+if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count) || count < 1) {
+  console.error("campaign: --seeds, --first and --seed take whole numbers");
+  Deno.exit(2);
+}
+
+let passed = 0, failed = 0, shown = 0;
+const sum = { good: 0, failed: 0, lives: 0, faults: 0, events: 0 };
+const started = performance.now();
+for (let seed = first; seed < first + count; seed++) {
+  try {
+    const outcome: Outcome = await runSeed(seed);
+    for (const key of Object.keys(sum) as (keyof Outcome)[]) sum[key] += outcome[key];
+    passed++;
+  } catch (error) {
+    failed++;
+    if (shown++ >= MOST_SHOWN) continue;
+    console.error(`\nseed ${seed} failed; replay it with:  ./denow task sim --seed ${seed}`);
+    const lines = String(error instanceof Error ? error.message : error).split("\n");
+    console.error(values.seed === undefined ? lines.slice(0, 1).join("\n") : lines.join("\n"));
+    if (values.seed !== undefined && error instanceof SimFailure) {
+      console.error(error.trace.map((line) => `  ${line}`).join("\n"));
+    }
+    if (error instanceof Error && error.cause instanceof Error) console.error(error.cause.stack);
+  }
+}
+const seconds = (performance.now() - started) / 1000;
+console.log(
+  `${count} seeds in ${seconds.toFixed(1)} s: ${sum.lives} lives of the engine, ${sum.faults} faults, ` +
+    `${sum.good} requests answered well and ${sum.failed} with an error, ${sum.events} events`,
+);
+console.log(`${passed} passed, ${failed} failed`);
+Deno.exit(failed === 0 ? 0 : 1);

@@ -1,0 +1,187 @@
+/**
+ * The processes of a simulated volume: replicas and an engine made of the production code, and control calls
+ * between them that take time, get lost with their process, and otherwise do what gRPC does.
+ *
+ * @module
+ */
+import { type Backend, type BackendInfo, describeReplica } from "../../lib/engine/backend.ts";
+import { EngineThread, type ThreadEvent } from "../../lib/engine/thread.ts";
+import type { VolumeCalls } from "../../lib/engine/controller.ts";
+import type { Handlers } from "../../lib/io/mailbox_server.ts";
+import { BufferPool } from "../../lib/io/pool.ts";
+import type { SimCluster, SimHost, SimProcess } from "../../lib/io/sim/mod.ts";
+import type { StreamSizes } from "../../lib/io/stream_memory.ts";
+import { ReplicaHost, type ReplicaOptions } from "../../lib/replica/host.ts";
+import type { ptypes } from "../../lib/rpc/gen/ptypes.js";
+import { Code, RpcError } from "../../lib/rpc/errors.ts";
+
+/** Memory of a process: small, since thousands are made. */
+const ARENA_BYTES = 8 * 1024 * 1024;
+const STREAMS: StreamSizes = { window: 32 * 1024, headers: 64 * 1024, segments: 1100 };
+const POOL_BYTES = 1024 * 1024;
+const LARGEST_BUFFER = 64 * 1024;
+/** A call to a process that died without a word ends after this, ms. */
+const CALL_TIMEOUT_MS = 3000;
+
+/** Something that answers control calls, in a process. */
+class Callee {
+  process: SimProcess | undefined;
+  handlers: Handlers = {};
+}
+
+/** Control calls, counted, so that the campaign knows when promises have moved. */
+export class Calls {
+  /** Calls that ended since somebody looked. */
+  moved = 0;
+
+  constructor(readonly cluster: SimCluster) {}
+
+  /** Calls a process: the request takes time, the work happens in the process, the answer takes time. */
+  call(
+    callee: Callee,
+    from: SimHost,
+    to: SimHost,
+    kind: string,
+    body: unknown,
+    timeoutMs = CALL_TIMEOUT_MS,
+  ): Promise<unknown> {
+    const { cluster } = this;
+    const process = callee.process;
+    return new Promise((resolve, reject) => {
+      let ended = false;
+      const end = (work: () => void) => {
+        if (ended) return;
+        ended = true;
+        this.moved++;
+        work();
+      };
+      const lost = () => end(() => reject(new RpcError(Code.UNAVAILABLE, "simulated: ECONNREFUSED")));
+      const back = (work: () => void) => cluster.schedule(this.#delay(from, to), () => end(work));
+      cluster.schedule(timeoutMs, lost);
+      cluster.schedule(this.#delay(from, to), () => {
+        const handler = callee.handlers[kind];
+        if (!process?.alive || callee.process !== process || !handler) return lost();
+        process.enter(() => {
+          const reply = {
+            ok: (value: unknown) => back(() => resolve(structuredClone(value))),
+            error: (error: unknown) =>
+              back(() => reject(error instanceof Error ? error : new Error(String(error)))),
+          };
+          try {
+            handler(structuredClone(body), reply);
+          } catch (error) {
+            if (error instanceof Error && error.name === "SimCrash") throw error;
+            reply.error(error);
+          }
+        });
+      });
+    });
+  }
+
+  #delay(from: SimHost, to: SimHost): number {
+    return (from === to ? 0.02 : 0.3) * (1 + this.cluster.random.unit() * 3);
+  }
+}
+
+/** A replica on its host, through any number of process lives. */
+export class SimReplica {
+  readonly callee = new Callee();
+  /** Counts boots of its host. */
+  boots = 1;
+  readonly name: string;
+
+  constructor(
+    readonly cluster: SimCluster,
+    readonly host: SimHost,
+    readonly options: Partial<ReplicaOptions>,
+  ) {
+    this.name = `tcp://${host.name}:10000`;
+  }
+
+  get alive(): boolean {
+    return this.callee.process?.alive ?? false;
+  }
+
+  /** Starts the process; creates the replica when `bytes` is given. */
+  start(bytes = 0): void {
+    const options: ReplicaOptions = {
+      directory: "/replica",
+      data: { kind: "tcp", host: this.host.name, port: 10001 },
+      ioMode: "direct",
+      revisionCounter: false,
+      backingFile: "",
+      unmapMarkChainRemoved: false,
+      snapshotMaxCount: 250,
+      encrypted: false,
+      boot: `${this.host.name}-${this.boots}`,
+      streamSizes: STREAMS,
+      ...this.options,
+    };
+    this.callee.process = this.host.spawn("replica", (io) => {
+      const pool = new BufferPool(io, POOL_BYTES, LARGEST_BUFFER);
+      const id = `${this.host.name}-${io.random32()}`;
+      const host = new ReplicaHost(io, pool, options, () => id, () => {});
+      if (bytes > 0) host.create(bytes);
+      this.callee.handlers = host.handlers();
+    }, { arenaBytes: ARENA_BYTES });
+  }
+
+  kill(): void {
+    this.callee.process?.kill();
+  }
+
+  powerCut(): void {
+    this.boots++;
+    this.host.powerCut();
+  }
+}
+
+/** The engine process of a volume. */
+export class SimEngine implements VolumeCalls {
+  readonly callee = new Callee();
+  thread: EngineThread | undefined;
+  pool: BufferPool | undefined;
+
+  constructor(
+    readonly calls: Calls,
+    readonly host: SimHost,
+    readonly bytes: number,
+    readonly onEvent: (event: ThreadEvent) => void,
+  ) {}
+
+  get process(): SimProcess | undefined {
+    return this.callee.process;
+  }
+
+  /** Starts the process. */
+  spawn(): void {
+    this.callee.process = this.host.spawn("engine", (io) => {
+      this.pool = new BufferPool(io, POOL_BYTES, LARGEST_BUFFER);
+      const options = { name: "vol", bytes: this.bytes, linkSizes: STREAMS };
+      const thread = new EngineThread(io, options, () => {
+        throw new Error("no frontends here");
+      }, (event) => this.onEvent(event));
+      this.thread = thread;
+      this.callee.handlers = thread.handlers();
+    }, { arenaBytes: ARENA_BYTES });
+  }
+
+  call(kind: string, body: unknown = null, timeoutMs = 60_000): Promise<unknown> {
+    return this.calls.call(this.callee, this.host, this.host, kind, body, timeoutMs);
+  }
+}
+
+/** The control service of a simulated replica. */
+export function simBackend(calls: Calls, from: SimHost, replica: SimReplica): Backend {
+  const call = async (kind: string, body: unknown = {}): Promise<BackendInfo> =>
+    describeReplica(await calls.call(replica.callee, from, replica.host, kind, body) as ptypes.IReplica);
+  return {
+    name: replica.name,
+    data: { kind: "tcp", host: replica.host.name, port: 10001 },
+    get: () => call("get"),
+    open: (upgrade, expectedBytes) => call("open", { upgrade, expectedBytes }),
+    close: async () => void await call("close"),
+    clearRebuilding: async () => void await call("setRebuilding", { rebuilding: false }),
+    dispose: () => {},
+  };
+}

@@ -1,0 +1,350 @@
+/**
+ * One seed: a volume lives through several lives of its engine, with faults drawn at random, and every answer
+ * is checked. At the end all copies that count must be equal.
+ *
+ * @module
+ */
+import { Controller } from "../../lib/engine/controller.ts";
+import { REPLICA_TIMEOUT_MS } from "../../lib/engine/limits.ts";
+import { Errno } from "../../lib/io/errno.ts";
+import { drawOptions, type Random, SimCluster, type SimHost } from "../../lib/io/sim/mod.ts";
+import { createLogger, Level, type Logger } from "../../lib/log/log.ts";
+import type { ptypes } from "../../lib/rpc/gen/ptypes.js";
+import { Client } from "./client.ts";
+import { Calls, simBackend, SimEngine, SimReplica } from "./machine.ts";
+import { Model, SECTOR } from "./model.ts";
+
+/** Size of the volume: small, so that requests meet. */
+const VOLUME_BYTES = 1024 * 1024;
+/** After this a replica has noticed that its engine is gone, virtual ms. */
+const PATIENCE_MS = 80_000;
+/** Names of the faults, for the trace. */
+const FAULTS = [
+  "kill",
+  "power",
+  "power everywhere",
+  "reset",
+  "partition",
+  "pause",
+  "disk error",
+  "disk full",
+  "all disks full",
+];
+/** A life ends after this, virtual ms, whatever hangs. */
+const LIFE_MS = 20 * REPLICA_TIMEOUT_MS;
+
+/** What a seed did, for the campaign's summary. */
+export interface Outcome {
+  readonly good: number;
+  readonly failed: number;
+  readonly lives: number;
+  readonly faults: number;
+  readonly events: number;
+}
+
+/** Runs one seed. @throws {SimFailure} with the trace */
+export async function runSeed(seed: number): Promise<Outcome> {
+  using cluster = new SimCluster(seed, drawOptions(seed));
+  try {
+    return await new Scenario(cluster).run();
+  } catch (error) {
+    throw cluster.failure(error);
+  }
+}
+
+class Scenario {
+  readonly random: Random;
+  readonly model = new Model(VOLUME_BYTES / SECTOR);
+  readonly calls: Calls;
+  readonly engineHost: SimHost;
+  readonly replicas: SimReplica[];
+  readonly engine: SimEngine;
+  readonly log: Logger;
+  /** Replicas whose machine lost power since the volume was last started. */
+  readonly cut = new Set<SimReplica>();
+  controller: Controller | undefined;
+  client: Client | undefined;
+  #good = 0;
+  #failed = 0;
+  #faults = 0;
+
+  constructor(readonly cluster: SimCluster) {
+    this.random = cluster.random;
+    this.calls = new Calls(cluster);
+    this.engineHost = cluster.host("e");
+    const count = this.random.between(1, 3);
+    this.replicas = Array.from(
+      { length: count },
+      (_, i) =>
+        new SimReplica(cluster, cluster.host(`r${i + 1}`), {
+          ioMode: this.random.pick(["direct", "cached"]),
+          revisionCounter: this.random.chance(0.3),
+        }),
+    );
+    const counter = this.random.chance(0.3);
+    for (const replica of this.replicas) Object.assign(replica.options, { revisionCounter: counter });
+    this.revisionCounter = counter;
+    this.engine = new SimEngine(
+      this.calls,
+      this.engineHost,
+      VOLUME_BYTES,
+      (event) => this.controller?.onEvent(event),
+    );
+    this.log = createLogger({ level: Level.ERROR, format: "text", wallClock: () => 0, write: () => {} });
+  }
+  readonly revisionCounter: boolean;
+
+  async run(): Promise<Outcome> {
+    for (const replica of this.replicas) replica.start(VOLUME_BYTES);
+    const lives = this.random.between(1, 4);
+    for (let life = 1; life <= lives; life++) {
+      if (!await this.live(life === lives)) break;
+    }
+    return {
+      good: this.#good,
+      failed: this.#failed,
+      lives,
+      faults: this.#faults,
+      events: this.cluster.events,
+    };
+  }
+
+  /** Lets the world go on until a promise is settled. */
+  async until<T>(promise: Promise<T>): Promise<T> {
+    let settled = false;
+    const watch = promise.then(() => {}, () => {}).then(() => {
+      settled = true;
+    });
+    void watch;
+    const limit = this.cluster.now + LIFE_MS;
+    while (!settled) {
+      // Promises move only when a call ends; a chain of them is shorter than this.
+      for (let i = 0; i < 40 && !settled; i++) await null;
+      if (settled) break;
+      this.calls.moved = 0;
+      if (!this.cluster.runUntil(() => this.calls.moved > 0, limit)) {
+        throw new Error("a control call never ended");
+      }
+    }
+    return await promise;
+  }
+
+  /** One life of the engine. @returns false when the volume cannot be started any more */
+  async live(last: boolean): Promise<boolean> {
+    const { random, cluster, model } = this;
+    this.revive();
+    const lost = this.members().every((replica) => this.cut.has(replica));
+    const controller = await this.start();
+    this.controller = controller;
+    this.cluster.note(`started ${JSON.stringify(controller.replicas())} lost=${lost && this.started}`);
+    if (lost && this.started) model.powerLost();
+    this.started = true;
+    this.cut.clear();
+    this.startClient(last ? 60 : random.between(20, 300));
+    this.plan();
+    const { client } = this;
+    cluster.runUntil(() => client?.idle === true || !this.engine.process?.alive, cluster.now + LIFE_MS);
+    this.#good += client?.good ?? 0;
+    this.#failed += client?.failed ?? 0;
+    if (this.engine.process?.alive) {
+      if (!client?.idle) throw new Error(`requests hang: ${JSON.stringify(this.engine.thread?.info())}`);
+      if (last) this.sweep();
+      await this.leave(controller);
+    } else this.died();
+    return true;
+  }
+  started = false;
+
+  /** The replicas that are complete by the newest record on any disk. */
+  members(): SimReplica[] {
+    const told = this.replicas.map((replica) => {
+      let record: ptypes.IDroverRecord = {};
+      replica.callee.process?.enter(() =>
+        replica.callee.handlers["get"]({}, {
+          ok: (value) => record = (value as ptypes.IReplica).drover ?? {},
+          error: () => {},
+        })
+      );
+      return { replica, record };
+    });
+    const age = (record: ptypes.IDroverRecord) => (record.generation ?? 0) * 1e6 + (record.revision ?? 0);
+    const newest = told.reduce((a, b) => age(b.record) > age(a.record) ? b : a).record;
+    return told.filter(({ record }) => newest.members?.includes(record.id ?? "")).map(({ replica }) =>
+      replica
+    );
+  }
+
+  /** Starts the engine. A replica that still waits for an engine that vanished is found closed a little later. */
+  async start(): Promise<Controller> {
+    for (let attempt = 1;; attempt++) {
+      this.engine.spawn();
+      const controller = this.newController();
+      try {
+        await this.until(controller.start(this.replicas.map((replica) => replica.name)));
+        return controller;
+      } catch (error) {
+        const why = controller.replicas().map((r) => `${r.name} ${r.mode} ${r.reason}`).join("; ");
+        if (attempt === 3) {
+          throw new Error(`the volume does not start though all replicas are there: ${error} ${why}`, {
+            cause: error,
+          });
+        }
+        this.engine.process?.kill();
+        this.cluster.run(this.cluster.now + PATIENCE_MS);
+      }
+    }
+  }
+
+  newController(): Controller {
+    return new Controller(this.engine, {
+      name: "vol",
+      bytes: VOLUME_BYTES,
+      currentBytes: 0,
+      revisionCounterDisabled: !this.revisionCounter,
+      salvage: false,
+      upgrade: false,
+      frontend: "",
+      allowMissing: false,
+      backend: (address) => {
+        const replica = this.replicas.find((r) => r.name === address);
+        if (!replica) throw new Error(`no replica ${address}`);
+        return simBackend(this.calls, this.engineHost, replica);
+      },
+      log: this.log,
+    });
+  }
+
+  startClient(operations: number): void {
+    const { engine, random } = this, { thread, pool, process } = engine;
+    if (!thread || !pool || !process) throw new Error("no engine");
+    const depth = random.pick([1, 4, 16]);
+    const client = new Client(process.io, pool, thread.volume, this.model, random, depth, operations);
+    this.client = client;
+    process.enter(() => client.pump());
+  }
+
+  /** Everything that is down comes up again; faults of the last life are over. */
+  revive(): void {
+    this.cluster.network.heal(0.5);
+    for (const stop of this.#armed) stop();
+    this.#armed = [];
+    this.engineHost.boot();
+    for (const replica of this.replicas) {
+      replica.host.boot();
+      replica.host.disk.setFree(2 ** 40);
+      if (!replica.alive) replica.start();
+    }
+  }
+  #armed: (() => void)[] = [];
+
+  /** Reads everything with the volume at rest. */
+  sweep(): void {
+    const { engine, cluster } = this;
+    if (!engine.thread || !engine.pool || !engine.process) return;
+    const client = new Client(
+      engine.process.io,
+      engine.pool,
+      engine.thread.volume,
+      this.model,
+      this.random,
+      1,
+      0,
+    );
+    engine.process.enter(() => client.sweep());
+    if (!cluster.runUntil(() => client.idle, cluster.now + LIFE_MS)) throw new Error("the last reads hang");
+  }
+
+  /** The engine leaves in order, or is killed while it does. */
+  async leave(controller: Controller): Promise<void> {
+    await this.until(controller.shutdown());
+    this.engine.process?.kill();
+    this.controller = undefined;
+    this.cluster.run(this.cluster.now + 1000);
+  }
+
+  died(): void {
+    this.model.engineDied();
+    this.controller = undefined;
+    this.cluster.run(this.cluster.now + 1000);
+  }
+
+  /** Draws the faults of a life and when they come. */
+  plan(): void {
+    const { random, cluster } = this;
+    const count = random.pick([0, 1, 1, 2, 3]);
+    for (let i = 0; i < count; i++) {
+      cluster.schedule(random.unit() * random.pick([5, 50, 500]), () => this.fault());
+    }
+    if (random.chance(0.4)) {
+      cluster.schedule(random.unit() * random.pick([5, 50, 500]), () => this.killEngine());
+    }
+  }
+
+  killEngine(): void {
+    if (!this.engine.process?.alive) return;
+    this.#faults++;
+    this.cluster.note("kill engine");
+    this.engine.process.kill();
+    this.controller = undefined;
+  }
+
+  fault(): void {
+    const { random } = this;
+    const replica = this.replicas[random.between(0, this.replicas.length - 1)];
+    this.#faults++;
+    const kind = random.between(0, 8);
+    this.cluster.note(`fault ${FAULTS[kind]} ${replica.host.name}`);
+    switch (kind) {
+      case 0:
+        return replica.kill();
+      case 1:
+        return this.powerCut([replica]);
+      case 2:
+        // The whole rack: engine and replicas together.
+        this.killEngine();
+        this.engineHost.powerCut();
+        return this.powerCut(this.replicas);
+      case 3:
+        this.cluster.network.cut(this.engineHost, replica.host);
+        return;
+      case 4:
+        this.cluster.network.partition([this.engineHost], [replica.host]);
+        this.cluster.schedule(
+          random.unit() * 3 * REPLICA_TIMEOUT_MS,
+          () => this.cluster.network.heal(random.unit()),
+        );
+        return;
+      case 5:
+        replica.callee.process?.pause(random.unit() * 3 * REPLICA_TIMEOUT_MS);
+        return;
+      case 6:
+        this.#armed.push(replica.host.disk.inject({
+          on: random.pick(["read", "write", "sync"]),
+          errno: Errno.EIO,
+          chance: 0.3,
+          times: random.between(1, 3),
+          path: ".img",
+        }));
+        return;
+      case 7:
+        return this.fillDisks([replica]);
+      default:
+        return this.fillDisks(this.replicas);
+    }
+  }
+
+  /** Disks are full for a while. */
+  fillDisks(replicas: readonly SimReplica[]): void {
+    for (const { host } of replicas) {
+      host.disk.setFree(0);
+      this.cluster.schedule(this.random.unit() * 2 * REPLICA_TIMEOUT_MS, () => host.disk.setFree(2 ** 40));
+    }
+  }
+
+  powerCut(replicas: readonly SimReplica[]): void {
+    for (const replica of replicas) {
+      replica.powerCut();
+      this.cut.add(replica);
+    }
+  }
+}
