@@ -1,22 +1,27 @@
 /**
- * Serves a disk in memory over iSCSI on a free port of 127.0.0.1, for foreign initiators in tests and by hand.
+ * Serves a disk in memory over iSCSI on 127.0.0.1 until it is killed: what tests with other people's initiators
+ * talk to.
  *
- * Prints one line of JSON with the endpoint, then one line per event. Ends when its standard input does.
- * Options: `--bytes N`, `--volume NAME`, `--lun N`, `--chap JSON` (see `ChapSettings`), `--port N`, `--world W`.
+ * Prints a line of JSON per event, with how much of its memory is lent. Options: `--bytes N`, `--volume NAME`,
+ * `--lun N`, `--chap JSON` (see `ChapSettings`), `--port N` (default: a free one), `--world W`, `--stop-file
+ * PATH` (its appearance makes the server stop in an orderly way).
  *
  * @module
  */
 import { parseArgs } from "node:util";
+import { MAX_TRANSFER_BYTES } from "../lib/block/device.ts";
 import { MemoryDevice } from "../lib/block/memory_device.ts";
+import type { Completer } from "../lib/io/io.ts";
 import { openIo } from "../lib/io/open.ts";
 import { BufferPool } from "../lib/io/pool.ts";
-import { type ChapSettings } from "../lib/frontend/iscsi/chap.ts";
+import type { ChapSettings } from "../lib/frontend/iscsi/chap.ts";
 import { IscsiFrontend, targetNameOf } from "../lib/frontend/iscsi/target.ts";
 
 /** Memory of the server: room for the pool and 16 connections. */
 const ARENA_BYTES = 256 * 1024 * 1024;
 const POOL_BYTES = 128 * 1024 * 1024;
-const LARGEST_BUFFER_BYTES = 4 * 1024 * 1024;
+/** How often to look for the stop file, milliseconds. */
+const LOOK_MS = 50;
 
 const { values } = parseArgs({
   options: {
@@ -26,30 +31,39 @@ const { values } = parseArgs({
     chap: { type: "string" },
     port: { type: "string", default: "0" },
     world: { type: "string" },
+    "stop-file": { type: "string" },
   },
 });
-const say = (what: unknown): void => console.log(JSON.stringify(what));
 const world = values.world === "poll" || values.world === "uring" ? values.world : undefined;
 const io = openIo({ arenaBytes: ARENA_BYTES, ...(world ? { world } : {}) });
-const pool = new BufferPool(io, POOL_BYTES, LARGEST_BUFFER_BYTES);
+const pool = new BufferPool(io, POOL_BYTES, MAX_TRANSFER_BYTES);
 const device = new MemoryDevice(io, values.volume, Number(values.bytes));
 const chap = values.chap === undefined ? undefined : JSON.parse(values.chap) as ChapSettings;
+let total = pool.free;
+const say = (what: object): void => console.log(JSON.stringify({ ...what, lent: total - pool.free }));
 const frontend = new IscsiFrontend(io, pool, device, {
   address: { kind: "tcp", host: "127.0.0.1", port: Number(values.port) },
   targetName: targetNameOf(values.volume),
   lun: Number(values.lun),
   ...(chap ? { chap } : {}),
-  onEvent: (event) => say(event),
+  onEvent: say,
 });
-say({ endpoint: frontend.endpoint, portal: `127.0.0.1:${frontend.port}`, free: pool.free, world: io.world });
-// The loop blocks this thread, so the end of standard input is read by the same loop.
-const CONTROL_BYTES = 4096;
-const at = io.arena.reserve(CONTROL_BYTES);
-const control = {
-  complete(): void {
-    frontend.stop(() => io.stop());
-  },
-};
-io.read(0, at, CONTROL_BYTES, 0, control, 0);
+total = pool.free;
+say({ kind: "serving", endpoint: frontend.endpoint, portal: `127.0.0.1:${frontend.port}`, world: io.world });
+const stopFile = values["stop-file"];
+if (stopFile !== undefined) {
+  const look: Completer = {
+    complete() {
+      if (!io.files.exists(stopFile)) io.timer(LOOK_MS, look, 0);
+      else {
+        frontend.stop(() => {
+          total = POOL_BYTES;
+          say({ kind: "stopped" });
+          io.stop();
+        });
+      }
+    },
+  };
+  io.timer(LOOK_MS, look, 0);
+}
 io.run();
-say({ stopped: true, free: pool.free });
