@@ -251,7 +251,8 @@ class Scenario {
       0,
     );
     engine.process.enter(() => client.sweep());
-    if (!cluster.runUntil(() => client.idle, cluster.now + LIFE_MS)) throw new Error("the last reads hang");
+    const over = () => client.idle || !engine.process?.alive;
+    if (!cluster.runUntil(over, cluster.now + LIFE_MS)) throw new Error("the last reads hang");
   }
 
   /** The engine leaves in order, or is killed while it does. */
