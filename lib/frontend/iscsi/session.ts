@@ -198,6 +198,9 @@ export class Session implements Transport, CommandWindow {
     if (task.buffer !== NO_BUFFER) this.pool.release(task.buffer);
     task.buffer = NO_BUFFER;
     task.state = TaskState.FREE;
+    // Data of it that is still on the way must not find it, nor who has its place next.
+    task.bursting = false;
+    task.transferTag = NOTHING;
     (task.immediate ? this.#freeImmediate : this.#free).push(task.index);
   }
 

@@ -48,15 +48,26 @@ testWorlds("a discovery session learns the target and its portal, and nothing el
       const login = yield* initiator.login({ MaxBurstLength: "512" }, "Discovery");
       assert.equal(login.text.get("MaxBurstLength"), "Irrelevant");
       const send = (text: string): void =>
-        initiator.pdu(Opcode.TEXT | IMMEDIATE, FINAL, { 16: 9, 20: NO_TAG, 24: initiator.cmdSN }, new TextEncoder().encode(text));
+        initiator.pdu(
+          Opcode.TEXT | IMMEDIATE,
+          FINAL,
+          { 16: 9, 20: NO_TAG, 24: initiator.cmdSN },
+          new TextEncoder().encode(text),
+        );
       send("SendTargets=All\0");
       const all = yield* initiator.expect(Opcode.TEXT_RESPONSE);
-      assert.deepEqual([...all.text], [["TargetName", TARGET], ["TargetAddress", `127.0.0.1:${bench.frontend.port},1`]]);
+      assert.deepEqual([...all.text], [["TargetName", TARGET], [
+        "TargetAddress",
+        `127.0.0.1:${bench.frontend.port},1`,
+      ]]);
       send("SendTargets=iqn.2000-01.com.example:other\0");
       assert.equal((yield* initiator.expect(Opcode.TEXT_RESPONSE)).data.length, 0);
       send("X-com.example.strange=1\0MaxBurstLength=512\0");
       const late = yield* initiator.expect(Opcode.TEXT_RESPONSE);
-      assert.deepEqual([...late.text], [["X-com.example.strange", "NotUnderstood"], ["MaxBurstLength", "Reject"]]);
+      assert.deepEqual([...late.text], [["X-com.example.strange", "NotUnderstood"], [
+        "MaxBurstLength",
+        "Reject",
+      ]]);
       initiator.command([0]);
       assert.equal((yield* initiator.expect(Opcode.REJECT)).header[2], RejectReason.PROTOCOL_ERROR);
       yield* bench.stop(initiator);
@@ -71,12 +82,22 @@ testWorlds("text goes on over several requests, and SendTargets works in a norma
     (function* () {
       const initiator = yield* bench.initiator();
       const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
-      initiator.pdu(Opcode.TEXT | IMMEDIATE, 0x40, { 16: 9, 20: NO_TAG, 24: initiator.cmdSN }, bytes("SendTar"));
+      initiator.pdu(
+        Opcode.TEXT | IMMEDIATE,
+        0x40,
+        { 16: 9, 20: NO_TAG, 24: initiator.cmdSN },
+        bytes("SendTar"),
+      );
       const first = yield* initiator.expect(Opcode.TEXT_RESPONSE);
       assert.equal(first.flags, 0);
       const tag = first.u32(Field.TRANSFER_TAG);
       assert.notEqual(tag, NO_TAG);
-      initiator.pdu(Opcode.TEXT | IMMEDIATE, FINAL, { 16: 9, 20: tag, 24: initiator.cmdSN }, bytes("gets=\0"));
+      initiator.pdu(
+        Opcode.TEXT | IMMEDIATE,
+        FINAL,
+        { 16: 9, 20: tag, 24: initiator.cmdSN },
+        bytes("gets=\0"),
+      );
       const second = yield* initiator.expect(Opcode.TEXT_RESPONSE);
       assert.equal(second.text.get("TargetName"), TARGET);
       yield* bench.stop(initiator);
@@ -113,7 +134,12 @@ testWorlds("a ping is answered with its data, and a silent initiator is asked an
     (function* () {
       const initiator = yield* bench.initiator();
       const data = pattern(333);
-      initiator.pdu(Opcode.NOP_OUT | IMMEDIATE, FINAL, { 8: 1 << 16, 16: 77, 20: NO_TAG, 24: initiator.cmdSN }, data);
+      initiator.pdu(Opcode.NOP_OUT | IMMEDIATE, FINAL, {
+        8: 1 << 16,
+        16: 77,
+        20: NO_TAG,
+        24: initiator.cmdSN,
+      }, data);
       let pong = yield* initiator.next();
       while (pong.u32(Field.TASK_TAG) === NO_TAG) pong = yield* initiator.next(); // their pings may come first
       assert.equal(pong.opcode, Opcode.NOP_IN);
@@ -202,7 +228,11 @@ testWorlds("logging out of another connection or for recovery is answered, and t
     (function* () {
       const initiator = yield* bench.initiator();
       const logout = (reason: number, cid: number): void =>
-        initiator.pdu(Opcode.LOGOUT | IMMEDIATE, FINAL | reason, { 16: 5, 20: cid << 16, 24: initiator.cmdSN });
+        initiator.pdu(Opcode.LOGOUT | IMMEDIATE, FINAL | reason, {
+          16: 5,
+          20: cid << 16,
+          24: initiator.cmdSN,
+        });
       logout(1, 6);
       assert.equal((yield* initiator.expect(Opcode.LOGOUT_RESPONSE)).header[2], 1, "no such CID");
       logout(2, 5);

@@ -11,7 +11,7 @@ import { BufferPool } from "../../io/pool.ts";
 import { Stream, StreamMemory, type StreamOwner } from "../../io/stream.ts";
 import { crc32c } from "./digest.ts";
 import { BHS_BYTES, Field, FINAL, IMMEDIATE, NO_TAG, Opcode, padding, READ_FLAG, WRITE_FLAG } from "./pdu.ts";
-import { IscsiFrontend, type IscsiEvent, type IscsiOptions } from "./target.ts";
+import { type IscsiEvent, IscsiFrontend, type IscsiOptions } from "./target.ts";
 import { formatPairs, parsePairs } from "./text.ts";
 
 /** Name of the target in tests. */
@@ -126,13 +126,22 @@ export class Initiator implements StreamOwner {
   readonly #outbox: Uint8Array[] = [];
 
   constructor(readonly io: Io, fd: number, readonly lun = 1) {
-    this.stream = new Stream(io, fd, new StreamMemory(io, { window: 1024 * 1024, headers: 256 * 1024 }), this);
+    this.stream = new Stream(
+      io,
+      fd,
+      new StreamMemory(io, { window: 1024 * 1024, headers: 256 * 1024 }),
+      this,
+    );
   }
 
   /** Connects to the target. */
   static *connect(io: Io, port: number, lun = 1): Script<Initiator> {
     let fd = 0;
-    io.connect({ kind: "tcp", host: "127.0.0.1", port }, { complete: (_tag, result) => void (fd = result) }, 0);
+    io.connect(
+      { kind: "tcp", host: "127.0.0.1", port },
+      { complete: (_tag, result) => void (fd = result) },
+      0,
+    );
     yield () => fd !== 0;
     assert.ok(fd > 0, `connect: ${fd}`);
     return new Initiator(io, fd, lun);
@@ -202,7 +211,11 @@ export class Initiator implements StreamOwner {
     body.set(data);
     if (this.dataDigest) {
       const end = body.length - 4;
-      new DataView(body.buffer).setUint32(end, crc32c(body, 0, end) ^ (break_ === "data digest" ? 1 : 0), true);
+      new DataView(body.buffer).setUint32(
+        end,
+        crc32c(body, 0, end) ^ (break_ === "data digest" ? 1 : 0),
+        true,
+      );
     }
     this.raw(body);
   }
@@ -263,13 +276,25 @@ export class Initiator implements StreamOwner {
     for (let i = 0; i < 4; i++) fields[32 + 4 * i] = view.getUint32(4 * i);
     const flags = (final ? FINAL : 0) | (out ? WRITE_FLAG : 0) | (read > 0 ? READ_FLAG : 0) |
       (options.attribute ?? 1);
-    this.pdu(Opcode.SCSI_COMMAND | (options.immediate ? IMMEDIATE : 0), flags, fields, out?.subarray(0, immediateBytes));
+    this.pdu(
+      Opcode.SCSI_COMMAND | (options.immediate ? IMMEDIATE : 0),
+      flags,
+      fields,
+      out?.subarray(0, immediateBytes),
+    );
     if (!options.immediate) this.cmdSN = (this.cmdSN + 1) >>> 0;
     return this.tag;
   }
 
   /** Sends Data-Out for [from, to) of the data in PDUs of at most `segment` bytes. */
-  dataOut(tag: number, transferTag: number, out: Uint8Array, from: number, to: number, segment = 65_536): void {
+  dataOut(
+    tag: number,
+    transferTag: number,
+    out: Uint8Array,
+    from: number,
+    to: number,
+    segment = 65_536,
+  ): void {
     let sn = 0;
     for (let at = from; at < to; at += segment) {
       const end = Math.min(to, at + segment);
@@ -295,18 +320,29 @@ export class Initiator implements StreamOwner {
     return yield* this.finish(tag, options);
   }
 
-  /** Collects data, answers R2Ts, until the status of a command. */
-  *finish(tag: number, options: CommandOptions = {}): Script<Result> {
+  /** Collects data, answers R2Ts, until the status of a command that has seen `sn` R2Ts already. */
+  *finish(tag: number, options: CommandOptions = {}, sn = 0): Script<Result> {
     const { out = new Uint8Array(0), read = 0 } = options;
     const data = new Uint8Array(read);
-    let got = 0, sn = 0;
+    let got = 0;
     for (;;) {
       const pdu = yield* this.next();
-      assert.equal(pdu.u32(Field.TASK_TAG), tag, `a PDU for another task, opcode 0x${pdu.opcode.toString(16)}`);
+      assert.equal(
+        pdu.u32(Field.TASK_TAG),
+        tag,
+        `a PDU for another task, opcode 0x${pdu.opcode.toString(16)}`,
+      );
       if (pdu.opcode === Opcode.R2T) {
         const from = pdu.u32(Field.BUFFER_OFFSET);
         assert.equal(pdu.u32(Field.DATA_SN), sn++);
-        this.dataOut(tag, pdu.u32(Field.TRANSFER_TAG), out, from, from + pdu.u32(Field.DESIRED_LENGTH), 16_384);
+        this.dataOut(
+          tag,
+          pdu.u32(Field.TRANSFER_TAG),
+          out,
+          from,
+          from + pdu.u32(Field.DESIRED_LENGTH),
+          16_384,
+        );
       } else if (pdu.opcode === Opcode.DATA_IN) {
         assert.equal(pdu.u32(Field.BUFFER_OFFSET), got);
         assert.equal(pdu.u32(Field.DATA_SN), sn++);
@@ -448,5 +484,16 @@ export function pattern(bytes: number, seed = 1): Uint8Array {
 
 /** READ(10) or WRITE(10). */
 export function rw10(opcode: 0x28 | 0x2a, lba: number, blocks: number, flags = 0): number[] {
-  return [opcode, flags, lba >>> 24, lba >>> 16 & 255, lba >>> 8 & 255, lba & 255, 0, blocks >> 8, blocks & 255, 0];
+  return [
+    opcode,
+    flags,
+    lba >>> 24,
+    lba >>> 16 & 255,
+    lba >>> 8 & 255,
+    lba & 255,
+    0,
+    blocks >> 8,
+    blocks & 255,
+    0,
+  ];
 }
