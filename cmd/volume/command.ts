@@ -1,0 +1,80 @@
+/**
+ * `drover volume ...` on the command line.
+ *
+ * @module
+ */
+import type { Command } from "commander";
+import { defaultDirectory } from "./names.ts";
+import { serveVolume } from "./serve.ts";
+import { listAll, removeVolume, showVolume } from "./show.ts";
+
+const DIR_HELP = `directory of volumes; default: $DROVER_DIR, else ${defaultDirectory()}`;
+
+const SERVE_EXAMPLES = `
+Examples:
+  drover volume serve data --size 10GiB                       3 copies below ${defaultDirectory()}
+  drover volume serve data --size 10GiB --dir /disk1 /disk2 /disk3   one copy on each disk
+  drover volume serve data                                    start it again later
+  drover volume serve data --frontend nbd --listen unix:/run/data.nbd
+
+The volume runs in the foreground until Ctrl-C. It survives the crash of any of its processes but the engine, whose
+end stops the volume in an orderly way; what was flushed is on the disks in every case.
+
+Members: Drover records durably which copies have every write. That does the job of Longhorn's revision counter at
+no cost per write, so the counter is off unless --revision-counter asks for it (for copies that an older Longhorn
+engine is to read).
+
+--degraded starts although copies that were complete are missing. Only use it when they are lost for good: writes
+that only they had are gone then, and they can never come back.
+
+Exit status: 0 stopped in order; 1 it could not start or could not go on; 2 the command line makes no sense.`;
+
+/** The command with its subcommands. */
+export function volumeCommand(parent: Command): Command {
+  const volume = parent.command("volume").description(
+    "replicated volumes of this machine, without a control plane",
+  );
+  serve(volume);
+  const output = ["-o, --output <format>", "table or json", "table"] as const;
+  const where = ["--dir <path...>", `where to look; ${DIR_HELP}`] as const;
+  volume.command("ls").alias("list").description("list the volumes")
+    .option(...where).option(...output)
+    .action(listAll);
+  volume.command("info <name>").description("show one volume: state, copies, processes, where its disk is")
+    .option(...where).option(...output)
+    .action(showVolume);
+  volume.command("rm <name>").description("remove a volume that is not in use, with its data")
+    .option(...where).option("-y, --yes", "do not ask")
+    .action(removeVolume);
+  return volume;
+}
+
+function serve(volume: Command): void {
+  volume.command("serve <name>")
+    .description("serve a volume in the foreground; makes it when --size is given and it is not there")
+    .option("--size <size>", "size of a new volume, such as 10GiB")
+    .option("--replicas <n>", "copies of a new volume, 1 to 16; default 3")
+    .option("--dir <path...>", `where copies lie, spread in turn; ${DIR_HELP}`)
+    .option(
+      "--frontend <kind>",
+      "how it is shown: auto (loop where possible, else nbd), loop, nbd, iscsi, socket",
+      "auto",
+    )
+    .option(
+      "--listen <address>",
+      "for nbd, iscsi, socket: HOST:PORT or unix:/PATH; default: this machine only",
+    )
+    .option("--io-mode <mode>", "copies bypass the page cache (direct) or use it (cached)", "direct")
+    .option(
+      "--chap-file <path>",
+      "iscsi: who may log in; lines user = NAME, secret = SECRET (or DROVER_CHAP_USER, DROVER_CHAP_SECRET)",
+    )
+    .option("--degraded", "start although complete copies are missing (see below)")
+    .option("--allow-missing-replicas", "the same as --degraded")
+    .option("--revision-counter", "copies count their writes, as Longhorn's do (see below)")
+    .option("--disable-revision-counter", "the default")
+    .addHelpText("after", SERVE_EXAMPLES)
+    .action((name: string, flags) =>
+      serveVolume(name, { ...flags, disableRevisionCounter: flags.revisionCounter !== true })
+    );
+}

@@ -1,0 +1,159 @@
+/**
+ * What is remembered of a volume of this machine: `NAME.volume.json` in each of its directories. All copies say
+ * the same, so that any directory that survives is enough to find the others.
+ *
+ * | key               | meaning; what it guards against                                                     |
+ * |-------------------|-------------------------------------------------------------------------------------|
+ * | format            | 1; a later version's file is refused instead of half understood                      |
+ * | name, bytes       | a start with another size by mistake                                                 |
+ * | created           | RFC 3339, for people                                                                 |
+ * | state             | `creating` until all copies were complete once: only then may empty ones be made     |
+ * | revisionCounter   | whether the copies count their writes, as Longhorn's do by default                   |
+ * | replicas          | name and directory of each copy: a lost directory is missed, not made anew           |
+ *
+ * @module
+ */
+import { replaceFile } from "../../lib/disk/atomic.ts";
+import { FilesLibc } from "../../lib/io/files_libc.ts";
+
+/** Where one copy is. */
+export interface ReplicaPlace {
+  readonly name: string;
+  /** Absolute. */
+  readonly directory: string;
+}
+
+/** See the module text. */
+export interface VolumeRecord {
+  readonly format: 1;
+  readonly name: string;
+  readonly bytes: number;
+  readonly created: string;
+  readonly state: "creating" | "ready";
+  readonly revisionCounter: boolean;
+  readonly replicas: readonly ReplicaPlace[];
+}
+
+/** A record that cannot be used. */
+export class RecordError extends Error {
+  override readonly name = "RecordError";
+}
+
+/** Largest record that is read, bytes. */
+const MAX_BYTES = 64 * 1024;
+const SUFFIX = ".volume.json";
+const MAX_REPLICAS = 16;
+
+/** The parent of a path. */
+export function parentOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/")) || "/";
+}
+
+/** The directories that a volume uses, the first replica's first. */
+export function directoriesOf(record: VolumeRecord): string[] {
+  return [...new Set(record.replicas.map(({ directory }) => parentOf(directory)))];
+}
+
+/** Where the first directory keeps the log of a volume. */
+export function logPath(record: VolumeRecord): string {
+  return `${directoriesOf(record)[0]}/${record.name}.log`;
+}
+
+/** The name of the file with a volume's record. */
+export function recordName(volume: string): string {
+  return `${volume}${SUFFIX}`;
+}
+
+/** Spreads copies over directories in turn. */
+export function placeReplicas(volume: string, count: number, directories: readonly string[]): ReplicaPlace[] {
+  return Array.from({ length: count }, (_, index) => {
+    const name = `${volume}-r-${index + 1}`;
+    return { name, directory: `${directories[index % directories.length]}/${name}` };
+  });
+}
+
+function isPlace(value: unknown): value is ReplicaPlace {
+  if (typeof value !== "object" || value === null) return false;
+  const { name, directory } = value as Partial<Record<keyof ReplicaPlace, unknown>>;
+  return typeof name === "string" && typeof directory === "string" && directory.startsWith("/") &&
+    directory.endsWith(`/${name}`) && /^[A-Za-z0-9_.-]+$/.test(name);
+}
+
+/** Checks what a file says. @throws {RecordError} */
+export function parseRecord(path: string, text: string): VolumeRecord {
+  const refuse = (what: string): never => {
+    throw new RecordError(
+      `${path}: ${what}; the copies themselves are not touched by this. Restore the file from ` +
+        `another directory of the volume`,
+    );
+  };
+  let value: Partial<Record<keyof VolumeRecord, unknown>>;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return refuse("is not JSON");
+  }
+  if (typeof value !== "object" || value === null) return refuse("is not an object");
+  if (value.format !== 1) return refuse(`has format ${JSON.stringify(value.format)}; this version knows 1`);
+  const { name, bytes, created, state, revisionCounter, replicas } = value;
+  if (typeof name !== "string" || !path.endsWith(`/${recordName(name)}`)) {
+    return refuse("names another volume");
+  }
+  if (typeof bytes !== "number" || !Number.isSafeInteger(bytes) || bytes <= 0) {
+    return refuse("has no valid bytes");
+  }
+  if (state !== "creating" && state !== "ready") return refuse("has no valid state");
+  if (
+    !Array.isArray(replicas) || replicas.length < 1 || replicas.length > MAX_REPLICAS ||
+    !replicas.every(isPlace)
+  ) {
+    return refuse("has no valid replicas");
+  }
+  return {
+    format: 1,
+    name,
+    bytes,
+    created: typeof created === "string" ? created : "",
+    state,
+    revisionCounter: revisionCounter === true,
+    replicas: replicas.map(({ name, directory }: ReplicaPlace) => ({ name, directory })),
+  };
+}
+
+/** Reads a volume's record from the first directory that has one. @throws {RecordError} */
+export function readRecord(volume: string, directories: readonly string[]): VolumeRecord | undefined {
+  for (const directory of directories) {
+    const path = `${directory}/${recordName(volume)}`;
+    try {
+      if (Deno.statSync(path).size > MAX_BYTES) throw new RecordError(`${path}: too large to be a record`);
+      return parseRecord(path, Deno.readTextFileSync(path));
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  return undefined;
+}
+
+/** Writes a record, atomically and durably, into all of its directories that are there. */
+export function writeRecord(record: VolumeRecord): void {
+  const files = new FilesLibc();
+  const bytes = new TextEncoder().encode(`${JSON.stringify(record, null, 2)}\n`);
+  for (const directory of directoriesOf(record)) {
+    if (files.exists(directory)) replaceFile(files, directory, recordName(record.name), bytes);
+  }
+}
+
+/** Names of all volumes that have a record in one of the directories, sorted. */
+export function listVolumes(directories: readonly string[]): string[] {
+  const names = new Set<string>();
+  for (const directory of directories) {
+    try {
+      for (const { name } of Deno.readDirSync(directory)) {
+        if (name.endsWith(SUFFIX) && name.length > SUFFIX.length) names.add(name.slice(0, -SUFFIX.length));
+      }
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  return [...names].sort();
+}

@@ -1,0 +1,360 @@
+/**
+ * `drover volume serve`: a replicated volume on this machine without a control plane, in the foreground.
+ *
+ * @module
+ */
+import { fileSystemType, GOOD_FILE_SYSTEMS } from "../../lib/host/filesystem.ts";
+import { readChap } from "../support/chap.ts";
+import { UsageError } from "../support/program.ts";
+import { formatSize, parseSize } from "../support/sizes.ts";
+import { Display, stateOf } from "./display.ts";
+import { chooseFrontend, type FrontendChoice, usageHints } from "./frontend_choice.ts";
+import { LogFile } from "./log_file.ts";
+import { checkVolumeName, resolveDirectories } from "./names.ts";
+import {
+  directoriesOf,
+  logPath,
+  placeReplicas,
+  readRecord,
+  type VolumeRecord,
+  writeRecord,
+} from "./record.ts";
+import { Signals } from "./signals.ts";
+import { StackError, type VolumeHealth, VolumeStack } from "./stack.ts";
+import { VolumeUse } from "./use.ts";
+
+/** The options of the command line. */
+export interface ServeFlags {
+  readonly size?: string;
+  readonly replicas?: string;
+  readonly dir?: readonly string[];
+  readonly frontend: string;
+  readonly listen?: string;
+  readonly ioMode: string;
+  readonly chapFile?: string;
+  readonly degraded?: boolean;
+  readonly allowMissingReplicas?: boolean;
+  readonly disableRevisionCounter: boolean;
+}
+
+/** A volume that could not go on; everything of it was ended. */
+export class ServeError extends Error {
+  override readonly name = "ServeError";
+}
+
+const DEFAULT_REPLICAS = 3, MAX_REPLICAS = 16;
+/** Blocks of file systems and pages of memory: sizes are multiples of it, bytes. */
+const BLOCK_BYTES = 4096;
+/** How often the engine is asked how it is, milliseconds. */
+const LOOK_EVERY_MS = 1000;
+/** Looks without an answer before the engine counts as hanging. */
+const SILENT_LOOKS = 30;
+/** Starts until ports are found that nobody took in between. */
+const ATTEMPTS = 3;
+
+/** The record of a new volume. */
+function newRecord(name: string, flags: ServeFlags, directories: readonly string[]): VolumeRecord {
+  if (flags.size === undefined) {
+    throw new UsageError(
+      `volume ${name} does not exist in ${directories.join(", ")}; to make it, add for example --size 10GiB`,
+    );
+  }
+  const bytes = parseSize(flags.size);
+  if (bytes === 0 || bytes % BLOCK_BYTES !== 0) {
+    const next = (Math.floor(bytes / BLOCK_BYTES) + 1) * BLOCK_BYTES;
+    throw new UsageError(
+      `--size ${flags.size}: expected a multiple of ${BLOCK_BYTES} bytes; the next is ${next}`,
+    );
+  }
+  const count = Number(flags.replicas ?? DEFAULT_REPLICAS);
+  if (!Number.isInteger(count) || count < 1 || count > MAX_REPLICAS) {
+    throw new UsageError(`--replicas ${flags.replicas}: expected 1 to ${MAX_REPLICAS}`);
+  }
+  return {
+    format: 1,
+    name,
+    bytes,
+    created: new Date().toISOString(),
+    state: "creating",
+    revisionCounter: !flags.disableRevisionCounter,
+    replicas: placeReplicas(name, count, directories),
+  };
+}
+
+/** A volume is not what the command line says: better an error than a surprise. */
+function checkSame(record: VolumeRecord, flags: ServeFlags): void {
+  if (flags.size !== undefined && parseSize(flags.size) !== record.bytes) {
+    throw new UsageError(
+      `--size ${flags.size}: volume ${record.name} has ${formatSize(record.bytes)}; leave --size out`,
+    );
+  }
+  if (flags.replicas !== undefined && Number(flags.replicas) !== record.replicas.length) {
+    throw new UsageError(
+      `--replicas ${flags.replicas}: volume ${record.name} was made with ${record.replicas.length}; ` +
+        `leave --replicas out`,
+    );
+  }
+}
+
+/** Makes the directories of a new volume, and refuses places where it cannot or should not be. */
+function prepareDirectories(record: VolumeRecord): void {
+  for (const directory of directoriesOf(record)) {
+    Deno.mkdirSync(directory, { recursive: true });
+    const type = fileSystemType(directory);
+    if (!GOOD_FILE_SYSTEMS.includes(type)) {
+      throw new UsageError(
+        `--dir ${directory}: it is on ${type}, which cannot hold copies; use a directory on ` +
+          `${GOOD_FILE_SYSTEMS.join(", ")}`,
+      );
+    }
+  }
+  for (const { directory } of record.replicas) {
+    if (exists(directory)) {
+      throw new UsageError(
+        `${directory} is there already, but no volume ${record.name} is recorded beside it; ` +
+          `move it away or choose another name`,
+      );
+    }
+  }
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/** What the loss of one disk would mean; undefined when each copy has its own file system. */
+function sharedFileSystems(record: VolumeRecord): string | undefined {
+  const byDevice = new Map<number, number>();
+  for (const { directory } of record.replicas) {
+    const parent = directory.slice(0, directory.lastIndexOf("/")) || "/";
+    if (!exists(parent)) continue;
+    const { dev } = Deno.statSync(parent);
+    byDevice.set(dev, (byDevice.get(dev) ?? 0) + 1);
+  }
+  const most = Math.max(0, ...byDevice.values());
+  if (most < 2) return undefined;
+  return `${most} of ${record.replicas.length} copies share one file system: they protect against crashes of ` +
+    `processes, not against its loss. Give --dir a directory on each disk.`;
+}
+
+/** The command. @returns when the volume has ended in order */
+export async function serveVolume(name: string, flags: ServeFlags): Promise<void> {
+  checkVolumeName(name);
+  if (flags.ioMode !== "direct" && flags.ioMode !== "cached") {
+    throw new UsageError(`--io-mode ${flags.ioMode}: expected direct or cached`);
+  }
+  const directories = resolveDirectories(flags.dir);
+  const found = readRecord(name, directories);
+  if (found) checkSame(found, flags);
+  const record = found ?? newRecord(name, flags, directories);
+  const chap = readChap(flags.chapFile) !== undefined;
+  const frontend = await chooseFrontend(flags.frontend, flags.listen, {
+    volume: name,
+    directory: directoriesOf(record)[0],
+    chap,
+  });
+  if (!found) prepareDirectories(record);
+  using use = new VolumeUse(record);
+  if (!found) writeRecord(record);
+  using log = new LogFile(logPath(record));
+  await new Serving(record, flags, frontend, use, log).run();
+}
+
+/** A volume that is being served. */
+class Serving {
+  readonly #display = new Display();
+  readonly #signals = new Signals();
+  /** Copies that were reported as lost. */
+  readonly #reported = new Set<string>();
+  /** How processes ended that were not told to. */
+  readonly #ended = new Map<string, string>();
+  #wake: () => void = () => {};
+
+  constructor(
+    readonly record: VolumeRecord,
+    readonly flags: ServeFlags,
+    readonly frontend: FrontendChoice,
+    readonly use: VolumeUse,
+    readonly log: LogFile,
+  ) {
+    this.#signals.onSignal = () => this.#wake();
+  }
+
+  /** Starts, serves, stops. @throws {ServeError} {@linkcode StackError} */
+  async run(): Promise<void> {
+    const { record } = this;
+    this.#introduce();
+    const begin = performance.now();
+    let stack: VolumeStack;
+    try {
+      stack = await this.#start();
+    } catch (error) {
+      throw this.#explain(error);
+    }
+    const health = await stack.look();
+    if (record.state === "creating") writeRecord({ ...record, state: "ready" });
+    this.#announce(stack, health);
+    this.#display.say(`ready after ${((performance.now() - begin) / 1000).toFixed(1)} s: ${health.endpoint}`);
+    for (const hint of usageHints(this.frontend.kind, health.endpoint)) this.#display.say(`    ${hint}`);
+    this.#display.say("Ctrl-C stops the volume in order.");
+    const problem = await this.#serve(stack);
+    this.#display.say("stopping: the engine, then the replicas");
+    const left = await stack.stop();
+    for (const text of left) this.#display.warn(`warning: ${text}`);
+    if (problem !== undefined) throw new ServeError(`${problem}\nthe log: ${this.log.path}`);
+    this.#display.say(
+      `volume ${record.name} has stopped; start it again with: drover volume serve ${record.name} ` +
+        `--dir ${directoriesOf(record)[0]}`,
+    );
+  }
+
+  #introduce(): void {
+    const { record } = this;
+    const say = (text: string) => this.#display.say(text);
+    say(`volume ${record.name}: ${formatSize(record.bytes)}, ${record.replicas.length} replicas`);
+    for (const { directory } of record.replicas) say(`    ${directory}`);
+    say(`log: ${this.log.path}`);
+    const shared = record.replicas.length > 1 ? sharedFileSystems(record) : undefined;
+    for (const note of [...(shared ? [shared] : []), ...this.frontend.notes]) {
+      this.#display.warn(`note: ${note}`);
+    }
+  }
+
+  async #start(): Promise<VolumeStack> {
+    const { record, flags, frontend, log } = this;
+    const present = record.state === "creating"
+      ? record.replicas
+      : record.replicas.filter(({ directory }) => exists(`${directory}/volume.meta`));
+    for (const { name, directory } of record.replicas.filter((place) => !present.includes(place))) {
+      this.#reported.add(name);
+      this.#display.warn(`replica ${name} is missing: there is no copy in ${directory}`);
+    }
+    if (present.length === 0) throw new StackError("no copy is left: none of the directories has one");
+    for (let attempt = 1;; attempt++) {
+      const stack = new VolumeStack({
+        record,
+        present,
+        frontend,
+        ioMode: flags.ioMode,
+        chapFile: flags.chapFile,
+        degraded: flags.degraded === true || flags.allowMissingReplicas === true,
+        log,
+        onEnd: (name, how) => {
+          this.#ended.set(name, how);
+          this.#wake();
+        },
+      });
+      try {
+        await stack.start();
+        return stack;
+      } catch (error) {
+        if (!(error instanceof StackError) || !error.portTaken || attempt === ATTEMPTS) throw error;
+        this.#ended.clear();
+      }
+    }
+  }
+
+  /** What to do about a volume that does not start. */
+  #explain(error: unknown): Error {
+    const text = error instanceof Error ? error.message : String(error);
+    let advice = "";
+    if (/complete when the volume last ran are missing/.test(text)) {
+      advice =
+        "\nIf they are lost for good: --degraded starts with what is left. What only they had is gone then.";
+    }
+    return new ServeError(
+      `volume ${this.record.name} cannot start: ${text}${advice}\nthe log: ${this.log.path}`,
+      {
+        cause: error,
+      },
+    );
+  }
+
+  #announce(stack: VolumeStack, { endpoint }: VolumeHealth): void {
+    this.use.announce({
+      pid: Deno.pid,
+      enginePid: stack.engine?.pid ?? 0,
+      control: stack.control,
+      frontend: this.frontend.kind,
+      endpoint,
+      replicas: [...stack.replicas].map(([name, { child, address }]) => ({
+        name,
+        pid: child.pid,
+        address: `tcp://${address}`,
+      })),
+    });
+  }
+
+  /** Until a signal, or until the volume cannot go on. @returns why it cannot */
+  async #serve(stack: VolumeStack): Promise<string | undefined> {
+    let silent = 0;
+    for (;;) {
+      if (this.#signals.count > 0 && await this.#mayEnd(stack)) return undefined;
+      if (this.#ended.has("engine")) {
+        return `the engine died (${this.#ended.get("engine")}); the volume is down`;
+      }
+      try {
+        const health = await stack.look();
+        silent = 0;
+        this.#report(health);
+        this.#display.show(this.record.name, health, this.record.replicas.length, performance.now());
+        if (stateOf(health, 1) === "faulted") return "no replica is left: every read and write fails";
+      } catch (error) {
+        if (++silent >= SILENT_LOOKS) return `the engine does not answer: ${error}`;
+      }
+      await this.#pause();
+    }
+  }
+
+  /** Takes the disk away; a disk in use stays until the second signal. */
+  async #mayEnd(stack: VolumeStack): Promise<boolean> {
+    const count = this.#signals.count;
+    if (count > 1) {
+      this.#display.warn("stopping although the disk is in use: its users will see I/O errors");
+      return true;
+    }
+    try {
+      const insisted = new Promise<void>((resolve) => {
+        this.#wake = () => this.#signals.count > count && resolve();
+      });
+      await Promise.race([stack.stopFrontend(), insisted]);
+      return true;
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      this.#display.warn(`not stopped: ${text}\nThen press Ctrl-C again; twice to stop regardless.`);
+      if (this.#signals.count === count) this.#signals.forget();
+      return false;
+    }
+  }
+
+  #report(health: VolumeHealth): void {
+    const total = this.record.replicas.length;
+    const good = health.replicas.filter(({ mode }) => mode === "RW").length;
+    for (const { name, mode, reason } of health.replicas) {
+      if (mode !== "ERR" || this.#reported.has(name)) continue;
+      this.#reported.add(name);
+      const how = this.#ended.has(name) ? `it died: ${this.#ended.get(name)}` : reason;
+      this.#display.warn(
+        `replica ${name} is out (${how}). The volume goes on with ${good} of ${total} copies.\n` +
+          `    It stays out, because it misses writes from now on. Copies cannot be rebuilt in place yet: to have ` +
+          `${total} again, copy the data to a new volume.`,
+      );
+    }
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, LOOK_EVERY_MS);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}

@@ -1,0 +1,31 @@
+/**
+ * SIGINT and SIGTERM, counted: the first asks, the second insists.
+ *
+ * @module
+ */
+
+/** From the first one counted on, so many end the process at once: something hangs. */
+const PATIENCE = 3;
+
+/** See the module text. Listens from its making on. */
+export class Signals {
+  /** Signals since the start, or since they were forgotten. */
+  count = 0;
+  /** Called after each. */
+  onSignal: () => void = () => {};
+
+  /** Begins to listen. */
+  constructor() {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      Deno.addSignalListener(signal, () => {
+        if (++this.count > PATIENCE) Deno.exit(130);
+        this.onSignal();
+      });
+    }
+  }
+
+  /** Starts to count anew. */
+  forget(): void {
+    this.count = 0;
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * The processes of a volume on this machine: its replicas and its engine. Starts them in order, tells what happens
+ * to them, and ends them in order: the engine first, so that no copy looks failed.
+ *
+ * @module
+ */
+import { cleanLeftovers, LoopAliveError } from "../../lib/frontend/loop/leftovers.ts";
+import { SystemRunner } from "../../lib/host/command.ts";
+import { connect, controllerService, ptypes, type RpcClient } from "../../lib/rpc/mod.ts";
+import type { ControllerMethods } from "../../lib/rpc/services.ts";
+import { CHAP_VARIABLES } from "../support/chap.ts";
+import { Child, type ChildEvent, describeStatus } from "../support/child.ts";
+import { freePorts } from "../support/free_ports.ts";
+import { DEVICE_DIRECTORY, runDirectory } from "../support/loop_host.ts";
+import type { FrontendChoice } from "./frontend_choice.ts";
+import type { LogFile } from "./log_file.ts";
+import type { ReplicaPlace, VolumeRecord } from "./record.ts";
+
+/** How a volume is to run. */
+export interface StackOptions {
+  readonly record: VolumeRecord;
+  /** Copies whose directories are there. */
+  readonly present: readonly ReplicaPlace[];
+  readonly frontend: FrontendChoice;
+  readonly ioMode: string;
+  readonly chapFile: string | undefined;
+  /** Start although complete copies are missing. */
+  readonly degraded: boolean;
+  readonly log: LogFile;
+  /** Told when a process ends by itself. */
+  readonly onEnd: (name: string, how: string) => void;
+}
+
+/** One copy, as the engine sees it. */
+export interface ReplicaHealth {
+  readonly name: string;
+  readonly mode: "RW" | "WO" | "ERR";
+  /** Why it is not used. */
+  readonly reason: string;
+}
+
+/** What a look at the engine finds. */
+export interface VolumeHealth {
+  readonly endpoint: string;
+  readonly replicas: readonly ReplicaHealth[];
+  readonly metrics: ptypes.IMetrics;
+}
+
+/** A volume that does not start: the message is for people. `portTaken`: another try may succeed. */
+export class StackError extends Error {
+  override readonly name = "StackError";
+  constructor(message: string, readonly portTaken = false) {
+    super(message);
+  }
+}
+
+/** Ports in a row that a replica needs: control, data, files. */
+const REPLICA_PORTS = 3;
+/** Time to end in order, milliseconds: a flush of everything that is not on stable storage yet. */
+const STOP_MS = 60_000;
+/** Time limit of a look at the engine, milliseconds. */
+const LOOK_MS = 5_000;
+/** Time limit for taking the frontend down, milliseconds: caches of the host are written first. */
+const FRONTEND_STOP_MS = 120_000;
+
+/** See the module text. */
+export class VolumeStack {
+  readonly replicas = new Map<string, { readonly child: Child; readonly address: string }>();
+  engine: Child | undefined;
+  /** Control address of the engine. */
+  control = "";
+  #client: RpcClient<ControllerMethods> | undefined;
+  #stopping = false;
+
+  /** Nothing is started yet. */
+  constructor(readonly options: StackOptions) {}
+
+  /**
+   * Starts everything and waits until the disk is there.
+   * @throws {StackError} everything is ended again then
+   */
+  async start(): Promise<void> {
+    try {
+      await this.#startReplicas();
+      await this.#startEngine();
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  #child(name: string, program: string, args: readonly string[], env: Record<string, string>): Child {
+    const { log, onEnd } = this.options;
+    const onEvent = (event: ChildEvent) => log.write(name, event);
+    const child = new Child(name, { program, args, env, onEvent });
+    child.status.then((status) => {
+      if (!this.#stopping) onEnd(name, describeStatus(status));
+    });
+    return child;
+  }
+
+  async #startReplicas(): Promise<void> {
+    const { record, present, ioMode } = this.options;
+    const taken = new Set<number>();
+    const noSecrets = Object.fromEntries(CHAP_VARIABLES.map((name) => [name, ""]));
+    const ready = present.map(({ name, directory }) => {
+      const port = freePorts(REPLICA_PORTS, taken);
+      for (let i = 0; i < REPLICA_PORTS; i++) taken.add(port + i);
+      const address = `127.0.0.1:${port}`;
+      const args = [directory, "--listen", address, "--volume-name", record.name, "--io-mode", ioMode];
+      // Empty copies are made at the creation only: later, an empty one would be a lost one.
+      if (record.state === "creating") args.push("--size", String(record.bytes));
+      if (!record.revisionCounter) args.push("--disableRevCounter");
+      const child = this.#child(name, "replica", args, noSecrets);
+      this.replicas.set(name, { child, address });
+      return child.waitFor("replica ready").then((event) => event ? undefined : failure(child));
+    });
+    const failures = (await Promise.all(ready)).filter((error) => error !== undefined);
+    // A volume that exists runs without a copy that does not start; one that is made needs all.
+    const fatal = failures.find((error) => error.portTaken) ??
+      (record.state === "creating" || failures.length === present.length ? failures[0] : undefined);
+    if (fatal) throw fatal;
+  }
+
+  async #startEngine(): Promise<void> {
+    const { record, frontend, chapFile, degraded } = this.options;
+    const control = `127.0.0.1:${freePorts(1)}`;
+    const args = ["--volume-name", record.name, "controller", record.name, "--listen", control];
+    args.push("--size", String(record.bytes), "--frontend", frontend.kind);
+    if (frontend.listen !== undefined) args.push("--frontend-listen", frontend.listen);
+    if (chapFile !== undefined) args.push("--chap-file", chapFile);
+    if (!record.revisionCounter) args.push("--disableRevCounter");
+    if (degraded) args.push("--allow-missing-replicas");
+    for (const { child, address } of this.replicas.values()) {
+      if (child.running) args.push("--replica", `tcp://${address}`);
+    }
+    const engine = this.#child("engine", "engine", args, {});
+    this.engine = engine;
+    this.control = `tcp://${control}`;
+    if (!await engine.waitFor("engine ready")) throw failure(engine);
+    this.#client = connect(controllerService, this.control, {
+      identity: { volumeName: record.name },
+      timeoutMs: LOOK_MS,
+    });
+  }
+
+  /** Looks at the engine. @throws {RpcError} when it does not answer */
+  async look(): Promise<VolumeHealth> {
+    const client = this.#client;
+    if (!client) throw new StackError("the volume is not started");
+    return await lookAt(client, (address) => this.#nameOf(address));
+  }
+
+  #nameOf(address: string): string {
+    for (const [name, replica] of this.replicas) if (address.endsWith(`//${replica.address}`)) return name;
+    return address;
+  }
+
+  /** Takes the disk away from the host. @throws {RpcError} when it is in use: nothing has changed then */
+  async stopFrontend(): Promise<void> {
+    await this.#client?.unary("volumeFrontendShutdown", {}, { timeoutMs: FRONTEND_STOP_MS });
+  }
+
+  /** Ends everything that runs. @returns what did not end in order, for people */
+  async stop(): Promise<string[]> {
+    this.#stopping = true;
+    this.#client?.close();
+    this.#client = undefined;
+    const problems: string[] = [];
+    const end = async (child: Child) => {
+      const ran = child.running, inTime = await child.stop(STOP_MS);
+      if (!inTime) problems.push(`${child.name} did not end within ${STOP_MS / 1000} s and was killed`);
+      else if (ran && !(await child.status).success) {
+        problems.push(`${child.name}: ${child.lastWords || describeStatus(await child.status)}`);
+      }
+    };
+    if (this.engine) await end(this.engine);
+    problems.push(...await this.#cleanUp());
+    await Promise.all([...this.replicas.values()].map(({ child }) => end(child)));
+    return problems;
+  }
+
+  /** What an engine that was killed leaves of its frontend. */
+  async #cleanUp(): Promise<string[]> {
+    const { frontend, record } = this.options;
+    try {
+      if (frontend.kind === "loop") {
+        const link = { path: `${DEVICE_DIRECTORY}/${record.name}` };
+        const place = { run: runDirectory(), name: record.name };
+        const { busy } = await cleanLeftovers(new SystemRunner(), place, { link });
+        return busy.map(({ device, users }) =>
+          `${device} is dead but in use (${users.join(", ")}): unmount it`
+        );
+      }
+      const path = frontend.listen?.startsWith("unix:") ? frontend.listen.slice(5) : undefined;
+      if (path !== undefined && Deno.lstatSync(path).isSocket) Deno.removeSync(path);
+    } catch (error) {
+      // A device that is served belongs to another volume of this name.
+      const fine = error instanceof Deno.errors.NotFound || error instanceof LoopAliveError;
+      if (!fine) return [String(error)];
+    }
+    return [];
+  }
+}
+
+/** Asks an engine how its volume is. @param nameOf the name of the copy at an address */
+export async function lookAt(
+  client: RpcClient<ControllerMethods>,
+  nameOf: (address: string) => string,
+): Promise<VolumeHealth> {
+  const [volume, { replicas }, { metrics }] = await Promise.all([
+    client.unary("volumeGet", {}),
+    client.unary("replicaList", {}),
+    client.unary("metricsGet", {}),
+  ]);
+  const mode = (value: ptypes.ReplicaMode | null | undefined) =>
+    value === ptypes.ReplicaMode.RW ? "RW" : value === ptypes.ReplicaMode.WO ? "WO" : "ERR";
+  return {
+    endpoint: volume.endpoint,
+    replicas: (replicas ?? []).map((replica) => ({
+      name: nameOf(replica.address?.address ?? ""),
+      mode: mode(replica.mode),
+      reason: replica.droverNote ?? "",
+    })),
+    metrics: metrics ?? {},
+  };
+}
+
+/** Why a program did not come up: its last line about itself. */
+function failure(child: Child): StackError {
+  const said = [...child.lastWords.matchAll(/^(?:engine|replica): (.+)$/gm)].at(-1)?.[1];
+  const words = said ?? (child.lastWords || "it ended without a word; see the log");
+  return new StackError(
+    `${child.name}: ${words}`,
+    /address already in use|EADDRINUSE|No address added/i.test(words),
+  );
+}
