@@ -151,7 +151,11 @@ function describeDisks(files: Files, facts: ReplicaFacts): Map<string, DiskInfo>
   }
   for (const record of set.records.values()) {
     disks.set(record.name, {
-      ...record,
+      name: record.name,
+      parent: record.parent,
+      removed: record.removed,
+      userCreated: record.userCreated,
+      created: record.created,
       children: children.get(record.name) ?? [],
       size: allocated(files, `${set.directory}/${record.name}`),
       labels: record.labels ?? new Map(),
