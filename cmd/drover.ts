@@ -4,12 +4,26 @@
  * @module
  */
 import "../lib/rpc/setup.ts";
-import { main, program } from "./support/program.ts";
+import { checkCommand } from "./support/check.ts";
+import { main, pointToOwnHelp, program } from "./support/program.ts";
 import { volumeCommand } from "./volume/command.ts";
 
+const HELP = `
+Examples:
+  drover check                                    can this machine have volumes?
+  drover volume serve data --size 10GiB           a volume with 3 copies, as a disk, until Ctrl-C
+  drover volume info data
+
+Environment: DROVER_DIR directories of volumes, separated by colons; DROVER_LOG_LEVEL debug, info, warn or error;
+DROVER_IO uring or poll; DROVER_DEBUG=1 shows where errors come from.
+
+Exit status: 0 done; 1 it failed; 2 the command line makes no sense.`;
+
 function commandLine() {
-  const root = program("drover", "Replicated block storage.");
+  const root = program("drover", "Replicated block storage.").addHelpText("after", HELP);
   volumeCommand(root);
+  checkCommand(root);
+  pointToOwnHelp(root);
   return root;
 }
 

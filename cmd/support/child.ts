@@ -11,14 +11,19 @@ import { locateProgram } from "./programs.ts";
 export interface ChildEvent {
   /** RFC 3339. */
   readonly time: string;
+  /** `debug`, `info`, `warn`, `error`; `output` for a line that is no event. */
   readonly level: string;
+  /** What happened, a constant sentence. */
   readonly message: string;
+  /** What it happened to. */
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
 /** How to start one. */
 export interface ChildOptions {
+  /** Its name, as in `PROGRAMS` of `tools/programs.ts`. */
   readonly program: string;
+  /** Its own arguments. */
   readonly args: readonly string[];
   /** Added to the environment; an empty value takes a variable away from the child. */
   readonly env?: Readonly<Record<string, string>>;

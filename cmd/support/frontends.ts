@@ -29,9 +29,13 @@ export function isFrontend(kind: string): kind is FrontendKind {
 
 /** What a frontend is made of. */
 export interface FrontendParts {
+  /** The volume thread's world. */
   readonly io: Io;
+  /** Buffers for data under way. */
   readonly pool: BufferPool;
+  /** The disk to be shown. */
   readonly device: BlockDevice;
+  /** Where clients' mistakes are told. */
   readonly log: Logger;
   /** Takes events to the main thread. */
   readonly notify: (event: FrontendEvent) => void;

@@ -51,7 +51,11 @@ export class LoopHost implements FrontendHost {
   readonly #runner: Runner;
   #attachment: LoopAttachment | undefined;
 
-  /** @param volume its name */
+  /**
+   * Touches nothing yet.
+   *
+   * @param volume its name
+   */
   constructor(volume: string, log: Logger) {
     this.#place = { run: runDirectory(), name: volume };
     this.#link = { path: `${DEVICE_DIRECTORY}/${volume}`, kind: "symlink" };

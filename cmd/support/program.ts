@@ -13,9 +13,10 @@ export const EXIT_USAGE = 2;
 
 /** A mistake of the user: message only, no stack. */
 export class UsageError extends Error {
+  /** The class, for logs. */
   override readonly name = "UsageError";
   /** See {@linkcode EXIT_USAGE}. */
-  readonly exitCode = EXIT_USAGE;
+  readonly exitCode: number = EXIT_USAGE;
 }
 
 /** An error that carries the status the process ends with. */
@@ -36,7 +37,14 @@ export function program(name: string, summary: string): Command {
     .helpOption("-h, --help", "print help")
     .showSuggestionAfterError()
     .showHelpAfterError(`(${name} --help shows what there is)`)
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, `${name}: `)) })
     .exitOverride();
+}
+
+/** Makes the errors of all subcommands point to the help of the command that was meant. */
+export function pointToOwnHelp(command: Command, path: string = command.name()): void {
+  command.showHelpAfterError(`(${path} --help shows what there is)`);
+  for (const one of command.commands) pointToOwnHelp(one, `${path} ${one.name()}`);
 }
 
 /**

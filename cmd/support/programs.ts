@@ -6,7 +6,9 @@
 
 /** How to start a program: the command, and the arguments that come before its own. */
 export interface ProgramCommand {
+  /** Path of what is executed. */
   readonly command: string;
+  /** Arguments that come before the program's own. */
   readonly args: readonly string[];
 }
 

@@ -8,6 +8,7 @@ const UNITS = ["", "k", "m", "g", "t", "p"] as const;
 
 /** A size that cannot be read. */
 export class SizeError extends Error {
+  /** The class, for logs. */
   override readonly name = "SizeError";
   /** Sizes come from command lines: a usage error. */
   readonly exitCode = 2;

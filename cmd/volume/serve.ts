@@ -204,7 +204,9 @@ class Serving {
     for (const hint of usageHints(this.frontend.kind, health.endpoint)) this.#display.say(`    ${hint}`);
     this.#display.say("Ctrl-C stops the volume in order.");
     const problem = await this.#serve(stack);
-    this.#display.say("stopping: the engine, then the replicas");
+    this.#display.say(
+      problem === undefined ? "stopping: the engine, then the replicas" : "stopping what is left",
+    );
     const left = await stack.stop();
     for (const text of left) this.#display.warn(`warning: ${text}`);
     if (problem !== undefined) throw new ServeError(`${problem}\nthe log: ${this.log.path}`);
