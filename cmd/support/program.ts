@@ -29,7 +29,10 @@ function exits(error: unknown): error is Exits {
     typeof error.exitCode === "number";
 }
 
-/** A command with the manners of all: suggestions, help on errors, version. */
+/**
+ * A command with the manners of all: suggestions, help on errors, version.
+ * @internal
+ */
 export function program(name: string, summary: string): Command {
   return new Command(name)
     .description(summary)
@@ -41,7 +44,10 @@ export function program(name: string, summary: string): Command {
     .exitOverride();
 }
 
-/** Makes the errors of all subcommands point to the help of the command that was meant. */
+/**
+ * Makes the errors of all subcommands point to the help of the command that was meant.
+ * @internal
+ */
 export function pointToOwnHelp(command: Command, path: string = command.name()): void {
   command.showHelpAfterError(`(${path} --help shows what there is)`);
   for (const one of command.commands) pointToOwnHelp(one, `${path} ${one.name()}`);
@@ -50,6 +56,7 @@ export function pointToOwnHelp(command: Command, path: string = command.name()):
 /**
  * Runs a program to its end and exits. One line per error on standard error; `DROVER_DEBUG=1` adds the stack.
  * @param args defaults to the process's
+ * @internal
  */
 export async function main(command: Command, args: string[] = Deno.args): Promise<never> {
   try {

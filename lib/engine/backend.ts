@@ -36,6 +36,7 @@ export interface Backend {
 
 /** What a replica tells. */
 export interface BackendInfo extends Omit<Candidate, "name" | "unclean"> {
+  /** Written to since it was opened, or not closed in order before. */
   readonly dirty: boolean;
   /** Bits of `Feature`; 0 from Longhorn. */
   readonly features: number;
@@ -43,7 +44,9 @@ export interface BackendInfo extends Omit<Candidate, "name" | "unclean"> {
 
 /** Who the calls are meant for; replicas refuse others'. */
 export interface BackendIdentity {
+  /** Name of the volume. */
   readonly volumeName: string;
+  /** Name of the replica's process, where it is known. */
   readonly instanceName?: string;
 }
 

@@ -13,6 +13,7 @@ import type { DialBody, FrontendEvent, StartBody, ThreadEvent, ThreadInfo } from
 
 /** The volume thread, as the main thread uses it. */
 export interface VolumeCalls {
+  /** Makes one of the calls of `EngineThread.handlers`. */
   call(kind: string, body?: unknown, timeoutMs?: number): Promise<unknown>;
 }
 
@@ -35,22 +36,27 @@ export interface FrontendHost {
 
 /** Options of an engine. */
 export interface ControllerOptions extends ElectionRules {
+  /** Name of the volume. */
   readonly name: string;
   /** Makes the backend of an address. */
   readonly backend: (address: string) => Backend;
   /** Kind of frontend, "" for none, and its options. */
   readonly frontend: string;
+  /** What the frontend is told. */
   readonly frontendOptions?: unknown;
   /** Default: all of a frontend is in the volume thread. */
   readonly frontendHost?: FrontendHost;
   /** Start although members of the newest record are missing. The caller knows that they hold nothing newer. */
   readonly allowMissing: boolean;
+  /** Where replicas that fail are told. */
   readonly log: Logger;
 }
 
 /** A volume cannot start. `exitCode` is what the process ends with; 61 marks every replica as failed. */
 export class StartError extends Error {
+  /** The class, for logs. */
   override readonly name = "StartError";
+  /** Says why, and what the process ends with. */
   constructor(message: string, readonly exitCode: number, options?: ErrorOptions) {
     super(message, options);
   }
@@ -82,6 +88,7 @@ export class Controller {
   #frontendUp = false;
   #leaving = false;
 
+  /** Starts nothing yet. */
   constructor(readonly thread: VolumeCalls, readonly options: ControllerOptions) {
     this.#bytes = options.bytes;
     this.#frontend = options.frontend;

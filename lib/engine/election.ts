@@ -13,10 +13,15 @@ export interface Candidate {
   readonly name: string;
   /** Bytes of the volume as the replica has it. */
   readonly bytes: number;
+  /** `open` or `dirty` when it can be used. */
   readonly state: string;
+  /** Bytes of a sector; all copies must agree. */
   readonly sectorBytes: number;
+  /** A rebuild of it was begun and not ended. */
   readonly rebuilding: boolean;
+  /** Writes it has seen; 0 when it does not count. */
   readonly revisionCounter: number;
+  /** True when it does not count its writes. */
   readonly revisionCounterDisabled: boolean;
   /** Modification time of the head, nanoseconds since 1970. */
   readonly headModifiedNs: number;
@@ -30,7 +35,9 @@ export interface Candidate {
   readonly id: string;
   /** Its record of members; generation 0 when it has none. */
   readonly generation: number;
+  /** Orders records within a generation. */
   readonly revision: number;
+  /** Identifiers of the copies that were complete. */
   readonly members: readonly string[];
 }
 
@@ -40,7 +47,9 @@ export interface ElectionRules {
   readonly bytes: number;
   /** Size before an expansion that may not have reached all; 0 = none. */
   readonly currentBytes: number;
+  /** The engine expects replicas that do not count their writes. */
   readonly revisionCounterDisabled: boolean;
+  /** Without records and counters: use the newest head alone. */
   readonly salvage: boolean;
   /** A running engine is being replaced: counters may differ for a moment. */
   readonly upgrade: boolean;
@@ -64,6 +73,7 @@ export interface Election {
 
 /** The replicas' stories cannot be compared; starting could lose data. */
 export class ElectionError extends Error {
+  /** The class, for logs. */
   override readonly name = "ElectionError";
 }
 

@@ -27,8 +27,11 @@ export type Mode = "WO" | "RW" | "ERR";
 
 /** Memory that outlives links: two streams and scratch space per replica position. */
 export class LinkMemory {
+  /** One per connection. */
   readonly streams: StreamMemory[];
+  /** Arena offsets of the room for error texts, one per connection. */
   readonly scratch: number[];
+  /** Arena offset of the JSON of an ADOPT. */
   readonly adopt: number;
   /** Reserves the memory in the arena. @param sizes of each connection's buffers; for tests with small arenas */
   constructor(io: Io, sizes: StreamSizes = { segments: 4096, headers: 128 * 1024 }) {

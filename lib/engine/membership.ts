@@ -49,7 +49,11 @@ export class Membership implements Completer {
   #again = false;
   #settled = true;
 
-  /** @param io for the retry timer */
+  /**
+   * Records nothing before `begin`.
+   *
+   * @param io for the retry timer
+   */
   constructor(readonly io: Io, readonly host: MembershipHost) {}
 
   /** True when what is recorded is true: acknowledgements may go out. */

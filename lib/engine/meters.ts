@@ -7,7 +7,9 @@ import { Op } from "../block/device.ts";
 
 /** Monotonic totals of one kind of operation. */
 export interface Totals {
+  /** How many ended, well or not. */
   readonly operations: number;
+  /** Sum of their lengths. */
   readonly bytes: number;
   /** Sum of the times from submission to answer, milliseconds. */
   readonly milliseconds: number;

@@ -6,15 +6,22 @@
  */
 import type { Meters } from "./meters.ts";
 
-type Snapshot = ReturnType<Meters["totals"]>;
+/** What {@linkcode Meters} tell at one moment. */
+export type Snapshot = ReturnType<Meters["totals"]>;
 
 /** Values of a window: bytes and operations per second, mean latency in nanoseconds. */
 export interface WindowMetrics {
+  /** Bytes read per second. */
   readonly readThroughput: number;
+  /** Bytes written per second. */
   readonly writeThroughput: number;
+  /** Mean time of a read, nanoseconds. */
   readonly readLatency: number;
+  /** Mean time of a write, nanoseconds. */
   readonly writeLatency: number;
+  /** Reads per second. */
   readonly readIOPS: number;
+  /** Writes per second. */
   readonly writeIOPS: number;
 }
 
@@ -36,7 +43,11 @@ export class MetricsWindow {
   #at = 0;
   #last = NONE;
 
-  /** @param clock monotonic milliseconds */
+  /**
+   * The first sample begins the first window.
+   *
+   * @param clock monotonic milliseconds
+   */
   constructor(readonly clock: () => number) {}
 
   /** The metrics since the last call, or the last ones again within a second of them. */

@@ -15,7 +15,11 @@ export class Overlaps {
   readonly #queue = new Int32Array(SLOTS);
   #queueCount = 0;
 
-  /** @param offset,length columns of the slots' ranges in bytes */
+  /**
+   * Begins with nothing under way.
+   *
+   * @param offset,length columns of the slots' ranges in bytes
+   */
   constructor(readonly offset: Float64Array, readonly length: Float64Array) {}
 
   /** Changes under way. */

@@ -10,7 +10,9 @@ import { Link, LinkMemory, type LinkOwner, type Mode } from "./link.ts";
 
 /** What is known of one replica of a volume. */
 export interface ReplicaView {
+  /** Address people know it by. */
   readonly name: string;
+  /** What it is used for. */
   readonly mode: Mode;
   /** Why it is ERR, or "". */
   readonly reason: string;
@@ -33,6 +35,8 @@ export class ReplicaSet {
   #gone = 0;
 
   /**
+   * Begins without copies.
+   *
    * @param owner of the links: the volume
    * @param local name of the replica on this machine
    * @param sizes of the connections' buffers

@@ -28,26 +28,35 @@ const MASK = (1 << SLOT_BITS) - 1;
 
 /** The columns; see the module text. `slot` is an index below SLOTS everywhere. */
 export class Slots {
+  /** One of {@linkcode SlotState}. */
   readonly state: Uint8Array = new Uint8Array(SLOTS);
+  /** One of `Op`. */
   readonly op: Uint8Array = new Uint8Array(SLOTS);
+  /** Byte offset in the volume. */
   readonly offset: Float64Array = new Float64Array(SLOTS);
+  /** Bytes. */
   readonly length: Float64Array = new Float64Array(SLOTS);
   /** Arena offset of the data. */
   readonly at: Float64Array = new Float64Array(SLOTS);
+  /** The frontend's own number. */
   readonly tag: Float64Array = new Float64Array(SLOTS);
+  /** Whom to answer. */
   readonly who: (Completer | undefined)[] = new Array(SLOTS).fill(undefined);
   /** Bits of links that have not answered. */
   readonly waiting: Uint32Array = new Uint32Array(SLOTS);
   /** Bits of links that answered well / with an error. */
   readonly good: Uint32Array = new Uint32Array(SLOTS);
+  /** Bits of links that answered with an error. */
   readonly bad: Uint32Array = new Uint32Array(SLOTS);
   /** Bits of links whose error was lack of space. */
   readonly full: Uint32Array = new Uint32Array(SLOTS);
   /** Links that still use the slot's buffer. */
   readonly holds: Uint8Array = new Uint8Array(SLOTS);
+  /** What the request will be answered with, once it is known. */
   readonly result: Float64Array = new Float64Array(SLOTS);
   /** `io.now()` when it was sent. */
   readonly sentAt: Float64Array = new Float64Array(SLOTS);
+  /** `io.now()` when the frontend submitted it. */
   readonly startedAt: Float64Array = new Float64Array(SLOTS);
   readonly #uses = new Uint32Array(SLOTS);
   readonly #free = new Int32Array(SLOTS).map((_, i) => SLOTS - 1 - i);

@@ -15,7 +15,9 @@ import type { VolumeEvents, VolumeOptions } from "./volume_options.ts";
 
 /** A frontend as the engine needs it; the rooms of the frontends implement it. */
 export interface ThreadFrontend {
+  /** Where hosts find the disk. */
   readonly endpoint: string;
+  /** Stops serving; `done` is called when nothing of it is left. */
   stop(done: () => void): void;
 }
 
@@ -24,15 +26,21 @@ export type FrontendMaker = (kind: string, options: unknown, device: BlockDevice
 
 /** Body of `dial`. */
 export interface DialBody {
+  /** Address people know the replica by. */
   readonly name: string;
+  /** Where its data server listens. */
   readonly data: Address;
+  /** Its own identifier, "" when it has none. */
   readonly id: string;
+  /** Bits of `Feature` that it announced. */
   readonly features: number;
 }
 
 /** Body of `start`. */
 export interface StartBody {
+  /** Dialed replicas to admit as RW. */
   readonly names: readonly string[];
+  /** Of this engine, to be recorded by all. */
   readonly generation: number;
   /** Copies may differ: read from one only. */
   readonly readFromOne: boolean;
@@ -40,9 +48,13 @@ export interface StartBody {
 
 /** Answer of `info`. */
 export interface ThreadInfo {
+  /** Size of the volume. */
   readonly bytes: number;
+  /** Requests under way. */
   readonly requests: number;
+  /** All copies that were dialed and not removed. */
   readonly replicas: readonly ReplicaView[];
+  /** Counters since the start. */
   readonly totals: ReturnType<Meters["totals"]>;
 }
 
@@ -51,8 +63,11 @@ export interface ThreadInfo {
  * frontend without being asked (`value`: 0 or `-errno`).
  */
 export interface FrontendEvent {
+  /** Tells it from other events. */
   readonly event: "frontend";
+  /** What happened. */
   readonly what: "resized" | "ended";
+  /** Bytes, or 0 or `-errno`. */
   readonly value: number;
 }
 
@@ -64,12 +79,15 @@ export type ThreadEvent =
 
 /** See the module text. */
 export class EngineThread implements VolumeEvents {
+  /** The volume. */
   readonly volume: Volume;
   #frontend: ThreadFrontend | undefined;
   readonly #dialing = new Map<string, Reply>();
   #starting: Reply | undefined;
 
   /**
+   * Makes the volume, without copies and without a frontend.
+   *
    * @param makeFrontend makes frontends over this thread's Io
    * @param notify takes events to the main thread
    */

@@ -49,7 +49,11 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
   readonly #later: Later;
   readonly #listeners: (() => void)[] = [];
 
-  /** @param io the volume thread's world */
+  /**
+   * Begins without copies: dial, admit, start.
+   *
+   * @param io the volume thread's world
+   */
   constructor(readonly io: Io, readonly options: VolumeOptions, readonly events: VolumeEvents) {
     this.name = options.name;
     this.#bytes = options.bytes;

@@ -18,6 +18,7 @@ export interface VolumeEvents {
 
 /** Options of a volume. */
 export interface VolumeOptions {
+  /** As the user gave it. */
   readonly name: string;
   /** Size in bytes. */
   readonly bytes: number;

@@ -16,8 +16,11 @@ import { FrameType, frameTypeName } from "../wire/frame.ts";
 
 /** The record that engines keep on replicas; see the engine's membership. */
 export interface AdoptedRecord {
+  /** Counts starts of engines, from 1. */
   readonly generation: number;
+  /** Counts changes of the members within a generation. */
   readonly revision: number;
+  /** Identifiers of the copies that have every acknowledged write. */
   readonly members: readonly string[];
 }
 
@@ -29,9 +32,13 @@ export interface ReplicaStore {
   readonly fault: string;
   /** The record found at opening or adopted since, or undefined. */
   readonly record: AdoptedRecord | undefined;
+  /** Result: `length` or `-errno`. */
   read(offset: number, length: number, at: number, who: Completer, tag: number): void;
+  /** Result: `length` or `-errno`; `durable`: on stable storage before it completes. */
   write(offset: number, length: number, at: number, durable: boolean, who: Completer, tag: number): void;
+  /** Result: bytes freed or `-errno`. */
   unmap(offset: number, length: number, who: Completer, tag: number): void;
+  /** Result: 0 or `-errno`. */
   flush(who: Completer, tag: number): void;
   /** Makes the record durable before it returns; undefined removes it. @throws {IoError} */
   adopt(record: AdoptedRecord | undefined): void;
@@ -64,6 +71,8 @@ export class DataService implements FrameHandler {
   readonly #whoLater: (Completer | undefined)[] = [];
 
   /**
+   * Serves nothing before `use`.
+   *
    * @param io the volume thread's world
    * @param onAbandoned called from the loop when the last connection of an engine that had adopted this
    *   replica has ended, though the directory is still open

@@ -18,14 +18,21 @@ import { DiskStore } from "./store.ts";
 
 /** How a replica process serves its directory. */
 export interface ReplicaOptions {
+  /** Absolute path of the replica directory. */
   readonly directory: string;
   /** Where the data server listens. */
   readonly data: Address;
+  /** Past the page cache, or through it. */
   readonly ioMode: "direct" | "cached";
+  /** Count writes in `revision.counter`. */
   readonly revisionCounter: boolean;
+  /** Raw file below all snapshots, "" for none. */
   readonly backingFile: string;
+  /** An unmap marks the snapshots below the head as removed. */
   readonly unmapMarkChainRemoved: boolean;
+  /** Limit for snapshots. */
   readonly snapshotMaxCount: number;
+  /** The volume is encrypted by its user; noted at the creation. */
   readonly encrypted: boolean;
   /** Identifier of the machine's present boot. */
   readonly boot: string;

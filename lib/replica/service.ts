@@ -8,6 +8,7 @@ import { type Handlers, type ptypes, type ReplicaMethods, unimplemented } from "
 
 /** The volume thread of a replica, as its main thread uses it. */
 export interface ReplicaCalls {
+  /** Makes one of the calls of `ReplicaHost.handlers`. */
   call(kind: string, body?: unknown, timeoutMs?: number): Promise<unknown>;
 }
 

@@ -10,6 +10,8 @@ import type { AdoptedRecord, ReplicaStore } from "./data_service.ts";
 /** See the module text. */
 export class DiskStore implements ReplicaStore {
   /**
+   * Serves an open directory.
+   *
    * @param id identifier of this copy, part of every record
    * @param boot identifier of the machine's present boot
    */
@@ -27,18 +29,22 @@ export class DiskStore implements ReplicaStore {
     return this.disk.drover;
   }
 
+  /** See {@linkcode ReplicaStore}. */
   read(offset: number, length: number, at: number, who: Completer, tag: number): void {
     this.disk.read(offset, length, at, who, tag);
   }
 
+  /** See {@linkcode ReplicaStore}. */
   write(offset: number, length: number, at: number, durable: boolean, who: Completer, tag: number): void {
     this.disk.write(offset, length, at, durable, who, tag);
   }
 
+  /** See {@linkcode ReplicaStore}. */
   unmap(offset: number, length: number, who: Completer, tag: number): void {
     this.disk.unmap(offset, length, who, tag);
   }
 
+  /** See {@linkcode ReplicaStore}. */
   flush(who: Completer, tag: number): void {
     this.disk.flush(who, tag);
   }

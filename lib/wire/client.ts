@@ -43,9 +43,9 @@ export interface FrameClientOwner {
 }
 
 /** {@linkcode FrameClientOwner.destination}: nobody waits for this reply. */
-export const DROP = -1;
+export const DROP = -1 as number;
 /** {@linkcode FrameClientOwner.destination}: the peer broke the protocol. */
-export const REFUSE = -2;
+export const REFUSE = -2 as number;
 
 const NO_TEXT = "";
 
@@ -62,6 +62,8 @@ export class FrameClient implements StreamOwner {
   #drop = false;
 
   /**
+   * Begins to receive at once.
+   *
    * @param fd a connected socket
    * @param memory of the stream, reused by the owner after `onClosed`
    * @param scratch arena offset of {@linkcode MAX_ERROR_BYTES} bytes for error texts

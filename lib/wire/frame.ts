@@ -73,6 +73,7 @@ export const NO_SPACE_TEXT = "no space left on device";
 
 /** The peer broke the protocol; the connection is closed. */
 export class WireError extends Error {
+  /** The class, for logs. */
   override readonly name = "WireError";
 }
 

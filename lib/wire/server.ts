@@ -14,7 +14,7 @@ import { Errno, errnoName, errnoText, IoError } from "../io/errno.ts";
 import { type Address, type Completer, type Deferred, formatAddress, type Io } from "../io/io.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
 import { Stream, type StreamOwner } from "../io/stream.ts";
-import { StreamMemory, type StreamSizes } from "../io/stream_memory.ts";
+import { HEADER_BYTES, StreamMemory, type StreamSizes } from "../io/stream_memory.ts";
 import {
   FRAME_BYTES,
   FRAME_MAGIC,
@@ -41,7 +41,7 @@ export interface FrameHandler {
    * the size of the Response, below 0 is `-errno`.
    *
    * @param at READ: buffer to fill (`size` bytes); with a payload: the payload; otherwise 0
-   * @param size READ, UNMAP: the size field; with a payload: its length
+   * @param size WRITE, WRITE_DURABLE, ADOPT: the payload's length, whatever the size field says; otherwise that field
    * @param peer the connection, see {@linkcode FrameServer.dropOthers}
    */
   start(
@@ -80,12 +80,22 @@ export interface FrameServerOptions {
 
 /** Most bytes of text in an Error frame that is sent. */
 const ERROR_TEXT_BYTES = 384;
-/** Room for the headers and error texts of all slots at once, whatever peers ask for. */
-const SEND_BYTES = 256 * 1024;
+/**
+ * Bytes of a connection's send queue per slot. Requests are taken while half of the queue is free, and all slots may
+ * answer after that: half of this must hold a header and the longest error text.
+ */
+const SEND_BYTES_PER_SLOT = 1024;
+/** Segments per slot: a header and a payload. Headers behind each other share one; a few do not. */
+const SEGMENTS_PER_SLOT = 2, SPARE_SEGMENTS = 64;
 const ACCEPT = 0;
 /** Pause after a failed accept (out of descriptors), milliseconds. */
 const ACCEPT_RETRY_MS = 100;
 const RETRY = 1;
+
+/** Types whose length is that of their payload: memory without one is not the peer's to write from. */
+function carriesData(type: number): boolean {
+  return type === FrameType.WRITE || type === FrameType.WRITE_DURABLE || type === FrameType.ADOPT;
+}
 
 /** One connection of a server. */
 class Peer implements StreamOwner, Deferred {
@@ -94,6 +104,8 @@ class Peer implements StreamOwner, Deferred {
   filling = -1;
   /** Requests under way whose replies go here. */
   pending = 0;
+  /** Is in the queue of those that wait for a buffer: at most once, however often connections come and go. */
+  waiting = false;
 
   constructor(readonly server: FrameServer, readonly index: number, readonly memory: StreamMemory) {}
 
@@ -115,8 +127,9 @@ class Peer implements StreamOwner, Deferred {
     this.server.closed(this, result);
   }
 
-  /** Memory or a slot came back. */
+  /** Memory came back. */
   runDeferred(): void {
+    this.waiting = false;
     this.stream?.resume();
   }
 }
@@ -160,10 +173,13 @@ export class FrameServer implements Completer {
     this.#max = options.maxConnections ?? 64;
     this.#onProblem = options.onProblem ?? (() => {});
     this.#maxPayload = Math.min(options.maxPayload || MAX_FRAME_PAYLOAD, MAX_FRAME_PAYLOAD, pool.largest);
-    this.#streamSizes = options.streamSizes ?? { headers: SEND_BYTES };
     this.#noSpaceFrames = options.noSpaceFrames ?? false;
     this.#view = io.arena.view;
     const depth = options.depth ?? 512;
+    this.#streamSizes = options.streamSizes ?? {
+      headers: Math.max(HEADER_BYTES, depth * SEND_BYTES_PER_SLOT),
+      segments: depth * SEGMENTS_PER_SLOT + SPARE_SEGMENTS,
+    };
     this.#sequence = new Uint32Array(depth);
     this.#type = new Uint32Array(depth);
     this.#offset = new Float64Array(depth);
@@ -222,7 +238,10 @@ export class FrameServer implements Completer {
 
   // ---- requests --------------------------------------------------------------------------------------------
 
-  /** Takes as many requests as there are whole headers, slots and buffers. */
+  /**
+   * Takes as many requests as there are whole headers, slots and buffers.
+   * @internal
+   */
   parse(peer: Peer, stream: Stream): void {
     const view = this.#view;
     while (stream.available >= FRAME_BYTES && !stream.congested && !stream.closing) {
@@ -250,7 +269,8 @@ export class FrameServer implements Completer {
         buffer = this.pool.allocate(bytes);
         if (buffer === NO_BUFFER) {
           stream.pause();
-          this.pool.wait(peer);
+          if (!peer.waiting) this.pool.wait(peer);
+          peer.waiting = true;
           return;
         }
       }
@@ -258,7 +278,7 @@ export class FrameServer implements Completer {
       this.#sequence[slot] = frameSequence(view, at);
       this.#type[slot] = type;
       this.#offset[slot] = frameOffset(view, at);
-      this.#size[slot] = length > 0 ? length : size;
+      this.#size[slot] = carriesData(type) ? length : size;
       this.#buffer[slot] = buffer;
       this.#peer[slot] = peer.index;
       this.#state[slot] = 1;
@@ -271,6 +291,15 @@ export class FrameServer implements Completer {
       }
       this.begin(slot);
     }
+    // It was woken for a slot and did not take the last one: the next one's turn.
+    if (this.#freeCount > 0) this.#wake();
+  }
+
+  /** Lets the connection that has waited longest for a slot go on. */
+  #wake(): void {
+    let peer = this.#starved.shift();
+    while (peer && peer.stream === undefined) peer = this.#starved.shift();
+    peer?.stream?.resume();
   }
 
   /** What is wrong with a header, or undefined. */
@@ -343,14 +372,16 @@ export class FrameServer implements Completer {
     this.#freeSlots[this.#freeCount++] = slot;
     const peer = this.#peers[this.#peer[slot]];
     peer.pending--;
-    const starved = this.#starved.pop();
-    if (starved) this.io.defer(starved);
+    if (this.#starved.length > 0) this.#wake();
     if (this.#stopping) this.#settle();
   }
 
   // ---- the end ---------------------------------------------------------------------------------------------
 
-  /** Called by a peer whose stream ended. */
+  /**
+   * Called by a peer whose stream ended.
+   * @internal
+   */
   closed(peer: Peer, result: number): void {
     peer.stream = undefined;
     if (peer.filling >= 0) {
@@ -362,6 +393,7 @@ export class FrameServer implements Completer {
       this.#onProblem(new WireError(`data connection ended: ${errnoText(result)} (${errnoName(result)})`));
     }
     this.handler.onGone(peer.index);
+    if (this.#freeCount > 0) this.#wake();
     if (this.#stopping) this.#settle();
   }
 
