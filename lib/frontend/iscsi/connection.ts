@@ -182,6 +182,11 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
 
   #header(): boolean {
     const { stream } = this, u8 = this.#u8, view = this.#view;
+    // Who speaks something else is told apart by the first byte, whatever lengths the next ones seem to say.
+    if (!this.session && stream.available > 0 && (u8[stream.position] & OPCODE_MASK) !== Opcode.LOGIN) {
+      this.close("protocol", `byte 0x${u8[stream.position].toString(16)} came instead of a login request`);
+      return false;
+    }
     if (stream.available < BHS_BYTES) return false;
     const at = stream.position;
     const headerBytes = BHS_BYTES + 4 * u8[at + Field.AHS_WORDS];
@@ -237,8 +242,7 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
 
   #dispatch(opcode: number, at: number, length: number): void {
     if (this.session) this.#fullFeature.handle(opcode, at, length);
-    else if (opcode === Opcode.LOGIN) this.#login.handle(at, length);
-    else this.close("protocol", `opcode 0x${opcode.toString(16)} before the login`);
+    else this.#login.handle(at, length);
   }
 
   // ---- data for tasks --------------------------------------------------------------------------------------

@@ -108,6 +108,13 @@ export interface CommandOptions {
   readonly immediate?: boolean;
 }
 
+/** Memory of initiators that are gone. */
+const spare = new WeakMap<Io, StreamMemory[]>();
+
+function streamMemory(io: Io): StreamMemory {
+  return spare.get(io)?.pop() ?? new StreamMemory(io, { window: 1024 * 1024, headers: 256 * 1024 });
+}
+
 /** An initiator with one connection; see the module text. */
 export class Initiator implements StreamOwner {
   readonly stream: Stream;
@@ -126,12 +133,7 @@ export class Initiator implements StreamOwner {
   readonly #outbox: Uint8Array[] = [];
 
   constructor(readonly io: Io, fd: number, readonly lun = 1) {
-    this.stream = new Stream(
-      io,
-      fd,
-      new StreamMemory(io, { window: 1024 * 1024, headers: 256 * 1024 }),
-      this,
-    );
+    this.stream = new Stream(io, fd, streamMemory(io), this);
   }
 
   /** Connects to the target. */
@@ -174,6 +176,9 @@ export class Initiator implements StreamOwner {
   onSent(): void {}
   onClosed(): void {
     this.closed = true;
+    const memories = spare.get(this.io) ?? [];
+    memories.push(this.stream.memory);
+    spare.set(this.io, memories);
   }
 
   /** Sends raw bytes. */
@@ -365,6 +370,24 @@ export class Initiator implements StreamOwner {
       if (ready.key !== 6) return seen;
       seen.push(ready.asc);
     }
+  }
+
+  /**
+   * Makes the disk usable again after others did to it what they could: takes reported conditions, preempts
+   * reservations, lifts write protection. @returns true when a command succeeds
+   */
+  *clearAttentionsAndReservations(): Script<boolean> {
+    for (let round = 0; round < 4; round++) {
+      yield* this.clearAttentions();
+      const key = new Uint8Array(24);
+      key[15] = 1;
+      yield* this.scsi([0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0], { out: key });
+      yield* this.scsi([0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0], {
+        out: new Uint8Array([...key.subarray(8, 16), ...new Uint8Array(16)]),
+      });
+      if ((yield* this.scsi([0])).status === 0) return true;
+    }
+    return false;
   }
 
   /** Sends a task management function. @returns the response code */
