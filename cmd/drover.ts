@@ -4,6 +4,7 @@
  * @module
  */
 import "../lib/rpc/setup.ts";
+import { benchCommand } from "./bench/command.ts";
 import { checkCommand } from "./support/check.ts";
 import { main, pointToOwnHelp, program } from "./support/program.ts";
 import { volumeCommand } from "./volume/command.ts";
@@ -23,6 +24,7 @@ function commandLine() {
   const root = program("drover", "Replicated block storage.").addHelpText("after", HELP);
   volumeCommand(root);
   checkCommand(root);
+  benchCommand(root);
   pointToOwnHelp(root);
   return root;
 }

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { Command, Option } from "commander";
+import { Option } from "commander";
+import type { Command } from "commander";
 import {
   arenaBytes,
   type BenchOptions,
@@ -103,9 +104,9 @@ function bench(flags: Flags): void {
   }
 }
 
-/** The command, to be added to a program. It blocks the thread while it measures. */
-export function benchCommand(): Command {
-  return new Command("bench")
+/** Adds the command to a program. It blocks the thread while it measures. */
+export function benchCommand(parent: Command): Command {
+  return parent.command("bench")
     .description("measure a disk: a closed loop of operations, with latency percentiles")
     .requiredOption("--target <target>", "what to measure, see below")
     .addOption(new Option("--rw <load>", "what to do").choices(WORKLOADS).default("randread"))

@@ -5,6 +5,7 @@
  */
 import type { BenchResult, Figures } from "../../lib/bench/bench.ts";
 import { formatSize } from "../support/sizes.ts";
+import { formatTable } from "../support/table.ts";
 
 /** A time for people: `87.4 us`, `1.25 ms`. */
 export function formatMicroseconds(us: number): string {
@@ -15,33 +16,26 @@ export function formatMicroseconds(us: number): string {
 }
 
 const HEADINGS = ["", "ops/s", "per second", "mean", "p50", "p90", "p99", "p99.9", "max"];
+const RIGHT: ReadonlySet<number> = new Set(HEADINGS.keys().drop(1));
 
 function row(name: string, { iops, bytesPerSecond, latencyUs: l }: Figures): string[] {
   const times = [l.mean, l.p50, l.p90, l.p99, l.p999, l.max].map(formatMicroseconds);
   return [name, iops.toFixed(0), formatSize(bytesPerSecond), ...times];
 }
 
-/** Lines up columns: the first to the left, the others to the right. */
-export function alignColumns(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((cells) => (cells[i] ?? "").length)));
-  const line = (cells: readonly string[]) =>
-    widths.map((width, i) => i === 0 ? (cells[i] ?? "").padEnd(width) : (cells[i] ?? "").padStart(width));
-  return rows.map((cells) => line(cells).join("  ").trimEnd()).join("\n");
-}
-
 /** The text that the command prints. */
 export function benchTable(target: string, result: BenchResult, notes: readonly string[]): string {
   const { read, write, total, verification } = result;
-  const rows = [HEADINGS];
+  const rows: string[][] = [];
   if (read.operations > 0) rows.push(row("read", read));
   if (write.operations > 0) rows.push(row("write", write));
-  if (rows.length !== 2) rows.push(row("total", total));
+  if (rows.length !== 1) rows.push(row("total", total));
   const lines = [
     `${target}`,
     `${result.workload} of ${formatSize(result.blockBytes)}, queue depth ${result.depth}, ` +
     `${result.connections} connection${result.connections === 1 ? "" : "s"}, ` +
     `${formatSize(result.rangeBytes)} of the disk, ${result.seconds.toFixed(1)} s, ${result.world}`,
-    alignColumns(rows),
+    formatTable(HEADINGS, rows, RIGHT),
     ...notes.map((note) => `note: ${note}`),
   ];
   if (verification) {

@@ -91,18 +91,27 @@ export interface Verification {
 
 /** Result of a measurement; this is the JSON that the command prints. */
 export interface BenchResult {
+  /** What was done. */
   readonly workload: Workload | "verify";
+  /** Bytes of an operation. */
   readonly blockBytes: number;
+  /** Operations under way at any time. */
   readonly depth: number;
+  /** Connections they were spread over. */
   readonly connections: number;
+  /** Bytes of the disk that were used, from its start. */
   readonly rangeBytes: number;
   /** Which world of the Io the load ran in. */
   readonly world: World;
   /** Counted time. */
   readonly seconds: number;
+  /** Reads alone. */
   readonly read: Figures;
+  /** Writes alone. */
   readonly write: Figures;
+  /** Both. */
   readonly total: Figures;
+  /** Only of a verify run. */
   readonly verification: Verification | null;
 }
 

@@ -28,7 +28,7 @@ export class FramesTarget implements Target, FrameClientOwner, Completer {
   #client: FrameClient | undefined;
   #closing = false;
 
-  /** @param depth most operations under way */
+  /** Connects nothing yet. @param depth most operations under way */
   constructor(
     readonly io: Io,
     readonly index: number,

@@ -69,7 +69,7 @@ export class IscsiTarget implements Target, StreamOwner, Completer {
   #filling = -1;
   #fillingStatus = -1;
 
-  /** @param depth most operations under way */
+  /** Connects nothing yet. @param depth most operations under way */
   constructor(
     readonly io: Io,
     readonly index: number,

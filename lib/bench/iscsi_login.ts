@@ -56,7 +56,7 @@ export class IscsiLogin {
   #stage = STAGE_SECURITY;
   #requests = 0;
 
-  /** @param isid six bytes that tell our sessions apart */
+  /** Sends nothing yet. @param isid six bytes that tell our sessions apart */
   constructor(readonly io: Io, readonly targetName: string, readonly isid: Uint8Array) {}
 
   /** Sends the first request. */

@@ -79,7 +79,7 @@ export class IscsiSender {
   #askedFirst = 0;
   #askedCount = 0;
 
-  /** @param tasks most tasks at once */
+  /** Makes room for the tasks. @param tasks most tasks at once */
   constructor(readonly io: Io, lun: number, tasks: number) {
     this.#lun = lun;
     this.kind = new Uint8Array(tasks);

@@ -57,7 +57,7 @@ export class ClosedLoop implements TargetOwner, Completer {
   /** Blocks whose data was wrong. */
   mismatches = 0;
   /** Offset of the first wrong word, or -1. */
-  firstMismatch = -1;
+  firstMismatch: number = -1;
   /** Targets, in the order of their indices. */
   readonly targets: Target[] = [];
 
@@ -81,7 +81,7 @@ export class ClosedLoop implements TargetOwner, Completer {
   #watch = NO_TIMER;
   #progress = 0;
 
-  /** @param targetCount how many targets there will be */
+  /** Makes the loop; its targets are added by the caller. @param targetCount how many targets there will be */
   constructor(readonly io: Io, readonly options: LoopOptions, readonly targetCount: number) {
     const { depth } = options;
     this.#words = new Uint32Array(io.arena.u8.buffer);

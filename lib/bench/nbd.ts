@@ -62,7 +62,7 @@ export class NbdTarget implements Target, StreamOwner, Completer {
   #filling = -1;
   #fillingLast = false;
 
-  /** @param depth most operations under way */
+  /** Connects nothing yet. @param depth most operations under way */
   constructor(
     readonly io: Io,
     readonly index: number,

@@ -44,6 +44,8 @@ export class NbdHandshake {
   #step: Step = Step.GREETING;
 
   /**
+   * Sends nothing yet.
+   *
    * @param exportName empty: the server's default
    * @param wantStructured ask for structured replies
    */

@@ -35,6 +35,8 @@ export class Walk {
   #visited = 0;
 
   /**
+   * Begins at the first block.
+   *
    * @param blocks of the range, 1 to 2^50
    * @param seed any integer
    */

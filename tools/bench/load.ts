@@ -7,4 +7,6 @@
 import { benchCommand } from "../../cmd/bench/command.ts";
 import { main, program } from "../../cmd/support/program.ts";
 
-await main(program("load", "One cell of the benchmark.").addCommand(benchCommand()));
+const load = program("load", "One cell of the benchmark.");
+benchCommand(load);
+await main(load);
