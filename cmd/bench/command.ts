@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { Option } from "commander";
 import type { Command } from "commander";
 import {
   arenaBytes,
@@ -109,7 +108,7 @@ export function benchCommand(parent: Command): Command {
   return parent.command("bench")
     .description("measure a disk: a closed loop of operations, with latency percentiles")
     .requiredOption("--target <target>", "what to measure, see below")
-    .addOption(new Option("--rw <load>", "what to do").choices(WORKLOADS).default("randread"))
+    .addOption(parent.createOption("--rw <load>", "what to do").choices(WORKLOADS).default("randread"))
     .option("--bs <size>", "bytes of an operation", "4k")
     .option("--qd <n>", "operations under way at any time, over all connections", "32")
     .option("--connections <n>", "connections to open", "1")
@@ -121,7 +120,9 @@ export function benchCommand(parent: Command): Command {
     .option("--verify", "write the range once, read it back and compare, instead of a timed load", false)
     .option("--cached", "for files: through the page cache", false)
     .option("--seed <n>", "seed of offsets and of the data to verify", "1")
-    .addOption(new Option("-o, --output <form>", "how to print").choices(["table", "json"]).default("table"))
+    .addOption(
+      parent.createOption("-o, --output <form>", "how to print").choices(["table", "json"]).default("table"),
+    )
     .option("--yes", "yes, overwrite the data on the target", false)
     .addHelpText("after", HELP)
     .action(bench);

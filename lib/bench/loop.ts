@@ -57,7 +57,7 @@ export class ClosedLoop implements TargetOwner, Completer {
   /** Blocks whose data was wrong. */
   mismatches = 0;
   /** Offset of the first wrong word, or -1. */
-  firstMismatch: number = -1;
+  firstMismatch = -1 as number;
   /** Targets, in the order of their indices. */
   readonly targets: Target[] = [];
 
