@@ -37,10 +37,12 @@ type Purpose = typeof PURPOSES[number];
 interface Question {
   readonly ask: HostCheckFunction;
   readonly by: readonly Purpose[];
+  /** It only advises: another check finds out what counts. */
+  readonly advice?: true;
 }
 
 const QUESTIONS: readonly Question[] = [
-  { ask: checkDataPaths, by: [] },
+  { ask: checkDataPaths, by: [], advice: true },
   { ask: checkFileFeatures, by: [] },
   { ask: checkIoUring, by: [] },
   { ask: checkPrivileges, by: ["loop", "kubernetes"] },
@@ -80,9 +82,9 @@ function purposes(given: readonly string[] | undefined): Purpose[] {
   });
 }
 
-function resultOf({ ok, needed, fix }: Answer): string {
+function resultOf({ ok, needed, neededBy, fix }: Answer): string {
   if (ok) return fix === "" ? "ok" : "slower";
-  return needed ? "MISSING" : "missing";
+  return needed ? "MISSING" : neededBy.length === 0 ? "doubtful" : "missing";
 }
 
 function print(answers: readonly Answer[]): void {
@@ -112,10 +114,10 @@ async function check(flags: CheckFlags): Promise<void> {
     ioUring: tryIoUring(),
     dataPaths: [...new Set(resolveDirectories(flags.dir).map(nearestDirectory))],
   };
-  const answers = await Promise.all(QUESTIONS.map(async ({ ask, by }): Promise<Answer> => ({
+  const answers = await Promise.all(QUESTIONS.map(async ({ ask, by, advice }): Promise<Answer> => ({
     ...await ask(host),
     neededBy: by,
-    needed: by.length === 0 || by.some((purpose) => wanted.includes(purpose)),
+    needed: !advice && by.length === 0 || by.some((purpose) => wanted.includes(purpose)),
   })));
   if (flags.output === "json") console.log(JSON.stringify(answers, null, 2));
   else print(answers);

@@ -39,7 +39,13 @@ export function nearestDirectory(path: string): string {
   }
 }
 
-function probe(directory: string): string | undefined {
+/**
+ * Tries what copies need of a file system: extent maps (FIEMAP), holes, direct I/O. Makes a small file and removes
+ * it again.
+ *
+ * @returns what does not work; undefined when all does
+ */
+export function whyNotUsable(directory: string): string | undefined {
   const files = new FilesLibc(), path = `${directory}/.drover-probe-${crypto.randomUUID()}`;
   try {
     const plain = files.open(path, { write: true, create: 0o600, exclusive: true });
@@ -58,11 +64,11 @@ function probe(directory: string): string | undefined {
   }
 }
 
-/** Can files here do what copies need: extent maps (FIEMAP), holes, direct I/O? Makes a small file and removes it. */
+/** Can copies lie here? See {@linkcode whyNotUsable}. */
 export function checkFileFeatures(host: HostEnvironment): HostCheck {
   const name = "extents, O_DIRECT";
   const wrong = host.dataPaths.flatMap((path) => {
-    const problem = probe(path);
+    const problem = whyNotUsable(path);
     return problem === undefined ? [] : [`${path}: ${problem}`];
   });
   if (wrong.length === 0) {

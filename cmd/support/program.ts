@@ -100,7 +100,8 @@ export function untilSignal(): Promise<EndReason> {
   });
 }
 
-async function untilStdinEnds(): Promise<void> {
+/** Resolves when standard input ends. */
+export async function untilStdinEnds(): Promise<void> {
   const bytes = new Uint8Array(64);
   try {
     while (await Deno.stdin.read(bytes) !== null);

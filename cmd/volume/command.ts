@@ -8,17 +8,18 @@ import { defaultDirectory } from "./names.ts";
 import { serveVolume } from "./serve.ts";
 import { listAll, removeVolume, showVolume } from "./show.ts";
 
-const DIR_HELP = `directory of volumes; default: $DROVER_DIR, else ${defaultDirectory()}`;
+const DIR_HELP = `default: $DROVER_DIR, else ${defaultDirectory()}`;
 
 const SERVE_EXAMPLES = `
 Examples:
-  drover volume serve data --size 10GiB                       3 copies below ${defaultDirectory()}
-  drover volume serve data --size 10GiB --dir /disk1 /disk2 /disk3   one copy on each disk
-  drover volume serve data                                    start it again later
+  drover volume serve data --size 10GiB           3 copies below ${defaultDirectory()}
+  drover volume serve data                        start it again later
+  drover volume serve data --size 10GiB --dir /disk1 /disk2 /disk3      one copy on each disk
   drover volume serve data --frontend nbd --listen unix:/run/data.nbd
 
-The volume runs in the foreground until Ctrl-C. It survives the crash of any of its processes but the engine, whose
-end stops the volume in an orderly way; what was flushed is on the disks in every case.
+The volume runs in the foreground until Ctrl-C. A disk that is mounted is not taken away: unmount it first. The crash
+of a replica does not interrupt it; when the engine dies, the volume stops. What was flushed is on the disks of all
+healthy copies in every case.
 
 Members: Drover records durably which copies have every write. That does the job of Longhorn's revision counter at
 no cost per write, so the counter is off unless --revision-counter asks for it (for copies that an older Longhorn

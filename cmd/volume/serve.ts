@@ -5,6 +5,7 @@
  */
 import { fileSystemType, GOOD_FILE_SYSTEMS } from "../../lib/host/filesystem.ts";
 import { readChap } from "../support/chap.ts";
+import { whyNotUsable } from "../support/probes.ts";
 import { UsageError } from "../support/program.ts";
 import { formatSize, parseSize } from "../support/sizes.ts";
 import { Display, stateOf } from "./display.ts";
@@ -100,11 +101,12 @@ function checkSame(record: VolumeRecord, flags: ServeFlags): void {
 function prepareDirectories(record: VolumeRecord): void {
   for (const directory of directoriesOf(record)) {
     Deno.mkdirSync(directory, { recursive: true });
-    const type = fileSystemType(directory);
-    if (!GOOD_FILE_SYSTEMS.includes(type)) {
+    // What counts is whether it works: not every good file system is known by name.
+    const problem = whyNotUsable(directory);
+    if (problem !== undefined) {
       throw new UsageError(
-        `--dir ${directory}: it is on ${type}, which cannot hold copies; use a directory on ` +
-          `${GOOD_FILE_SYSTEMS.join(", ")}`,
+        `--dir ${directory}: it is on ${fileSystemType(directory)}, which cannot hold copies (${problem}); ` +
+          `use a directory on ${GOOD_FILE_SYSTEMS.join(", ")}`,
       );
     }
   }

@@ -1,9 +1,14 @@
 /**
- * SIGINT and SIGTERM, counted: the first asks, the second insists.
+ * SIGINT and SIGTERM, counted: the first asks, the second insists. The end of a lifeline counts as two: nobody is
+ * left to answer.
  *
  * @module
  */
 
+import { LIFELINE_VARIABLE, untilStdinEnds } from "../support/program.ts";
+
+/** So many leave no choice. */
+const INSIST = 2;
 /** From the first one counted on, so many end the process at once: something hangs. */
 const PATIENCE = 3;
 
@@ -22,6 +27,11 @@ export class Signals {
         this.onSignal();
       });
     }
+    if (Deno.env.get(LIFELINE_VARIABLE) !== "stdin") return;
+    untilStdinEnds().then(() => {
+      this.count = INSIST;
+      this.onSignal();
+    });
   }
 
   /** Starts to count anew. */
