@@ -37,7 +37,7 @@ const WITHOUT_FFI = [
  * The data path allocates nothing after warm-up, so a small young generation costs no speed there; it holds down
  * what a node with a hundred replicas pays. MiB per semi-space.
  */
-const SMALL_YOUNG_GENERATION = ["--max-semi-space-size=4"];
+const SMALL_YOUNG_GENERATION = ["--max-semi-space-size=1"];
 
 /** All programs. Those without an entry file yet are left out of builds. */
 export const PROGRAMS: readonly Program[] = [

@@ -103,7 +103,16 @@ export async function bundle(input: BundleInput, directory: string): Promise<Bun
   const work = Deno.makeTempDirSync({ dir: dirname(directory), prefix: "bundle-" });
   const uses = new Map<string, string[]>();
   try {
-    await runDeno(input.root, ["bundle", "--quiet", "--platform", "deno", "--outdir", work, ...entries]);
+    await runDeno(input.root, [
+      "bundle",
+      "--quiet",
+      "--platform",
+      "deno",
+      "--minify",
+      "--outdir",
+      work,
+      ...entries,
+    ]);
     const workers = new Set(input.workers.map(bundleName));
     for (const path of javascriptBelow(work)) {
       const name = basename(path);

@@ -30,6 +30,7 @@ export function launcher(program: Program, file: string): string {
 # ${program.name}: ${program.purpose}
 home=$(dirname "$(dirname "$(readlink -f "$0")")")
 export DROVER_BIN="$home/bin" DENO_DIR="\${DROVER_CACHE_DIR:-$home/cache}" DENO_NO_UPDATE_CHECK=1
+export MALLOC_ARENA_MAX="\${MALLOC_ARENA_MAX:-1}"
 flags=\${DROVER_V8_FLAGS-${v8}}
 exec "$home/lib/deno" run ${program.permissions.join(" ")} ${SEALED.join(" ")} \\
   \${flags:+"--v8-flags=$flags"} "$home/lib/app/${file}" "$@"
