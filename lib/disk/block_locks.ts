@@ -2,7 +2,7 @@
  * Which requests change which blocks at the moment, and who has to wait.
  *
  * Writes of whole blocks are **shared**: any number may touch the same blocks, in no particular order, as on any
- * disk. A read-modify-write of an edge block and the repair after a failed write are **exclusive**: between
+ * disk. A read-modify-write of an edge block and taking back a failed write are **exclusive**: between
  * their reading and their writing nobody else may change the block. So a shared request waits only for exclusive
  * ones, an exclusive one waits for everybody; who waits is served in order, and nobody overtakes a waiter whose
  * blocks overlap.

@@ -106,37 +106,27 @@ export class DiskCore {
   }
 
   /**
-   * After a write to the head failed: finds out which blocks made it. A block that is in the head completely
-   * belongs to the head from now on; what is there in part, or allocated but unwritten, would hide the data
-   * below it and is punched out. Nobody else may be writing to these blocks. Declares the replica bad when it
-   * cannot be done.
+   * After a write to the head failed, which may have reached some of its blocks: takes what is there of blocks
+   * that were not in the head before out of it again, so that the data below shows as before. Half a block, or
+   * one that is allocated but unwritten, would hide it. Nobody else may be writing to these blocks. Declares the
+   * replica bad when it cannot be done.
    *
    * @param first first block
    * @param end the block after the last one
    */
-  repair(first: number, end: number): void {
+  takeBack(first: number, end: number): void {
     try {
-      for (let block = first; block < end; block++) {
-        if (this.map.get(block) !== this.headId) this.#repairBlock(block);
+      for (let block = first; block < end;) {
+        const run = this.map.run(block, end - block);
+        if (this.map.get(block) !== this.headId) {
+          const start = block * BLOCK_BYTES;
+          this.io.files.punchHole(this.headFd, start, Math.min(run * BLOCK_BYTES, this.size - start));
+        }
+        block += run;
       }
     } catch (error) {
-      const text = error instanceof IoError ? errnoText(error.errno) : String(error);
-      this.fail(`a write failed and its blocks could not be examined: ${text}`);
+      this.fail(`a write failed and could not be taken back: ${errnoText(failure(error))}`);
     }
-  }
-
-  #repairBlock(block: number): void {
-    const start = block * BLOCK_BYTES, bytes = Math.min(BLOCK_BYTES, this.size - start);
-    let written = 0, unwritten = false;
-    for (const extent of this.io.files.extents(this.headFd, start, bytes)) {
-      const from = Math.max(extent.offset, start),
-        to = Math.min(extent.offset + extent.length, start + bytes);
-      if (to <= from) continue;
-      if (extent.unwritten) unwritten = true;
-      else written += to - from;
-    }
-    if (written === bytes && !unwritten) this.map.set(block, 1, this.headId);
-    else if (written > 0 || unwritten) this.io.files.punchHole(this.headFd, start, bytes);
   }
 }
 

@@ -49,9 +49,10 @@ Deno.test("volume.meta of older and newer versions is read; unknown keys and Dro
   const line =
     `{"Size":4096,"Head":"volume-head-010.img","Dirty":false,"Rebuilding":true,"Error":"x","Parent":"","SectorSize":512,` +
     `"BackingFilePath":"/b","Encrypted":true,"Future":{"a":[1,null,"\\u003c"],"b":true},` +
-    `"Drover":{"id":"r1","generation":7,"members":["r1","r2"],"later":1}}\n`;
+    `"Drover":{"id":"r1","generation":7,"revision":2,"boot":"b","members":["r1","r2"],"later":1}}\n`;
   const meta = decodeVolumeMeta("m", bytes(line));
-  assert.deepEqual(meta.drover, { id: "r1", generation: 7, members: ["r1", "r2"], unknown: { later: 1 } });
+  const known = { id: "r1", generation: 7, revision: 2, boot: "b", members: ["r1", "r2"] };
+  assert.deepEqual(meta.drover, { ...known, unknown: { later: 1 } });
   assert.equal(text(encodeVolumeMeta(meta)), line);
 });
 

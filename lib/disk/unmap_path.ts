@@ -31,7 +31,7 @@ const PUNCH_HEAD = 4;
 /** The one hole of a volume without snapshots. */
 const PUNCH_ALL = 5;
 /** Waits for others to leave blocks whose zeros failed. */
-const REPAIR = 6;
+const TAKE_BACK = 6;
 
 /** Unmaps of an open replica. */
 export class UnmapPath implements SlotOwner, Completer {
@@ -92,8 +92,8 @@ export class UnmapPath implements SlotOwner, Completer {
   /** The blocks are not in anybody's read-modify-write. */
   lockGranted(_slot: number): void {
     const core = this.#core;
-    if (this.#step === REPAIR) {
-      core.repair(this.#piece + this.#position, this.#piece + this.#position + this.#run);
+    if (this.#step === TAKE_BACK) {
+      core.takeBack(this.#piece + this.#position, this.#piece + this.#position + this.#run);
       this.#finish(this.#error);
       return;
     }
@@ -231,8 +231,8 @@ export class UnmapPath implements SlotOwner, Completer {
       this.#finish(result);
       return;
     }
-    // As after any write that failed: look at the blocks when nobody else is writing to them.
-    this.#step = REPAIR;
+    // As after any write that failed: take it back when nobody else is writing to the blocks.
+    this.#step = TAKE_BACK;
     this.#error = result;
     core.changes++;
     core.locks.release(slot);

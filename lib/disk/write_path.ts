@@ -28,8 +28,8 @@ const FIRST_EDGE = 2;
 const LAST_EDGE = 3;
 /** A piece is being written. */
 const WRITING = 4;
-/** The write failed; the blocks are to be examined once nobody else writes to them. */
-const REPAIR = 5;
+/** The write failed; the blocks are to be taken back once nobody else writes to them. */
+const TAKE_BACK = 5;
 
 /** Writes of an open replica. */
 export class WritePath implements SlotOwner, Completer, AreaListener {
@@ -83,7 +83,7 @@ export class WritePath implements SlotOwner, Completer, AreaListener {
         break;
       }
       default:
-        this.#repair(slot);
+        this.#takeBack(slot);
     }
   }
 
@@ -147,7 +147,7 @@ export class WritePath implements SlotOwner, Completer, AreaListener {
   complete(slot: number, result: number): void {
     const core = this.#core, requests = core.requests;
     if (result < 0) {
-      if (core.layered) this.#examine(slot, result);
+      if (core.layered) this.#giveUp(slot, result);
       else this.#fail(slot, result, false);
       return;
     }
@@ -185,23 +185,26 @@ export class WritePath implements SlotOwner, Completer, AreaListener {
 
   /**
    * A write failed that may have reached some of its blocks. Other writes to the same blocks may be under way,
-   * so the examination waits for them as an exclusive request of its own.
+   * so taking it back waits for them, as an exclusive request of its own.
    */
-  #examine(slot: number, result: number): void {
+  #giveUp(slot: number, result: number): void {
     const core = this.#core, requests = core.requests;
     if (requests.phase[slot] !== PLAIN) core.bounce.release(requests.bounce[slot]);
-    requests.phase[slot] = REPAIR;
+    requests.phase[slot] = TAKE_BACK;
     requests.done[slot] = result;
     core.locks.release(slot);
     const offset = requests.offset[slot], end = offset + requests.length[slot];
     if (core.locks.acquire(slot, Math.floor(offset / BLOCK_BYTES), Math.ceil(end / BLOCK_BYTES), true)) {
-      this.#repair(slot);
+      this.#takeBack(slot);
     }
   }
 
-  #repair(slot: number): void {
+  #takeBack(slot: number): void {
     const core = this.#core, requests = core.requests, offset = requests.offset[slot];
-    core.repair(Math.floor(offset / BLOCK_BYTES), Math.ceil((offset + requests.length[slot]) / BLOCK_BYTES));
+    core.takeBack(
+      Math.floor(offset / BLOCK_BYTES),
+      Math.ceil((offset + requests.length[slot]) / BLOCK_BYTES),
+    );
     core.changes++;
     core.locks.release(slot);
     requests.finish(slot, requests.done[slot]);
