@@ -22,7 +22,7 @@ export interface Tree {
 }
 
 /** Enough to be real, little enough for a minute. */
-const MOST_FILES = 1200, MOST_BYTES = 48 * 1024 * 1024, LARGEST_BYTES = 16 * 1024 * 1024;
+const MOST_FILES = 2500, MOST_BYTES = 48 * 1024 * 1024, LARGEST_BYTES = 16 * 1024 * 1024;
 /** A tree with fewer files is passed over when another one has more. */
 const FEW_FILES = 200;
 
