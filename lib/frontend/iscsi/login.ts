@@ -67,6 +67,9 @@ export interface LoginResponse {
   readonly reason: string;
 }
 
+/** Keys that are stated, not negotiated, or have a state machine of their own: initiators repeat them. */
+const REPEATABLE = /^(CHAP_.|InitiatorName|InitiatorAlias|TargetName|SessionType|AuthMethod)$/;
+
 const NO_TEXT = new Uint8Array(0);
 
 /** Compares iSCSI names, which are case-insensitive (RFC 7143 section 4.2.7.2; ASCII is enough for ours). */
@@ -141,7 +144,7 @@ export class Login {
     this.#collected = [];
     this.#collectedBytes = 0;
     for (const key of pairs.keys()) {
-      if (this.#seen.has(key) && !key.startsWith("CHAP_")) {
+      if (this.#seen.has(key) && !REPEATABLE.test(key)) {
         throw new TextError(`key ${key} is negotiated twice`);
       }
       this.#seen.add(key);

@@ -17,7 +17,7 @@ import { formatPairs, parsePairs } from "./text.ts";
 /** Name of the target in tests. */
 export const TARGET = "iqn.2019-10.io.longhorn:test";
 /** Bytes of the disk in tests. */
-export const DISK_BYTES = 16 * 1024 * 1024;
+export const DISK_BYTES = 32 * 1024 * 1024;
 
 /** What a script waits for. */
 export type Condition = () => boolean;
@@ -467,9 +467,9 @@ export class Bench {
   }
 
   /** A logged-in initiator without pending unit attentions. */
-  *initiator(keys: Record<string, string> = {}, name?: string): Script<Initiator> {
+  *initiator(keys: Record<string, string> = {}, name = ""): Script<Initiator> {
     const initiator = yield* Initiator.connect(this.io, this.frontend.port);
-    if (name !== undefined) initiator.name = name;
+    if (name !== "") initiator.name = name;
     const response = yield* initiator.login(keys);
     assert.equal(response.u16(36), 0, "login status");
     yield* initiator.clearAttentions();
