@@ -17,7 +17,6 @@
  *
  * @module
  */
-import assert from "node:assert/strict";
 
 /** Bytes of a block: the unit in which a file holds data or lets its parent's data through. */
 export const BLOCK_BYTES = 4096;
@@ -141,7 +140,7 @@ export class BlockMap {
       this.#setEntry(chunk, id);
       return;
     }
-    assert(entry !== UNKNOWN, `chunk ${chunk} was not loaded`);
+    if (entry === UNKNOWN) throw new RangeError(`chunk ${chunk} was not loaded`);
     let page = entry - FIRST_PAGE;
     if (page < 0) {
       page = this.#allocatePage();
@@ -173,7 +172,7 @@ export class BlockMap {
    * @param ids one id per block of the chunk; what lies beyond the volume's end must repeat the last one
    */
   load(chunk: number, ids: Uint8Array): void {
-    assert(!this.isKnown(chunk), `chunk ${chunk} is already loaded`);
+    if (this.isKnown(chunk)) throw new RangeError(`chunk ${chunk} is already loaded`);
     if (uniform(ids, 0, ids[0])) {
       this.#setEntry(chunk, ids[0]);
       return;
@@ -192,7 +191,7 @@ export class BlockMap {
 
   /** Grows the volume; the new blocks are as unknown, or as certain, as the first ones were. */
   grow(blocks: number): void {
-    assert(blocks >= this.#blocks);
+    if (blocks < this.#blocks) throw new RangeError(`a volume cannot shrink to ${blocks} blocks`);
     this.#blocks = blocks;
     const groups = Math.ceil(blocks / (CHUNK_BLOCKS * GROUP_CHUNKS));
     while (this.#groups.length < groups) this.#groups.push(undefined);

@@ -7,13 +7,12 @@
  *
  * @module
  */
-import assert from "node:assert/strict";
 import { MAX_FILE_ID } from "./block_map.ts";
 
 /** Most disks in a live chain, the head included, the backing file not. Longhorn opens no more either. */
 export const MAX_CHAIN = 250;
 /** No descriptor. */
-export const NO_FILE = -1;
+export const NO_FILE = -1 as number;
 
 /** One open file. */
 export interface Layer {
@@ -41,7 +40,7 @@ export class Layers {
   /** The file at a position: 0 is the oldest. */
   at(position: number): Layer {
     const layer = this.#chain[position];
-    assert(layer, `no layer at ${position}`);
+    if (layer === undefined) throw new RangeError(`no layer at ${position}`);
     return layer;
   }
 

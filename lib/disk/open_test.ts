@@ -1,33 +1,24 @@
 /** Creating, opening and closing directories on a real file system. */
 import assert from "node:assert/strict";
-import type { Io } from "../io/io.ts";
-import { openIo } from "../io/open.ts";
-import { loopImage } from "../../tests/support/loop_image.ts";
-import { peerTest } from "../../tests/support/conditional.ts";
-import { tempDir } from "../../tests/support/temp.ts";
 import { BackingFileError, ChainError, MetadataError, ReplicaStateError } from "./errors.ts";
-import { ReplicaLockedError, UnsupportedFileSystemError } from "./errors.ts";
+import { ReplicaLockedError } from "./errors.ts";
 import { parseLockHolder } from "./lock.ts";
 import { ReplicaDisk } from "./replica_disk.ts";
-import { Awaited, BLOCK, block, CREATED, make, metaText, put, recordText, text } from "./test_kit.ts";
+import {
+  Awaited,
+  BLOCK,
+  block,
+  CREATED,
+  diskTest,
+  make,
+  metaText,
+  put,
+  readBlock,
+  recordText,
+  text,
+} from "./test_kit.ts";
 
 const MIB = 1024 * 1024;
-
-/** A test with an Io and a directory for replicas. */
-function diskTest(name: string, body: (io: Io, directory: string) => void): void {
-  Deno.test(name, () => {
-    using directory = tempDir();
-    using io = openIo({ arenaBytes: 64 * MIB });
-    body(io, directory.path);
-  });
-}
-
-const read = (disk: Awaited, number: number) => {
-  const found = disk.read(number * BLOCK, BLOCK);
-  assert(typeof found !== "number", `read: ${found}`);
-  assert(found.every((byte) => byte === found[0]), `block ${number} is mixed`);
-  return found[0];
-};
 
 diskTest("a replica is created, opened, written to and closed with exactly Longhorn's files", (io, top) => {
   const directory = `${top}/r`, files = io.files;
@@ -48,7 +39,7 @@ diskTest("a replica is created, opened, written to and closed with exactly Longh
   const disk = ReplicaDisk.open(io, directory), awaited = new Awaited(io, disk);
   assert.equal(disk.state, "open");
   assert.equal(text(files, `${directory}/volume.meta`), meta(false));
-  assert.equal(read(awaited, 5), 0);
+  assert.equal(readBlock(awaited, 5), 0);
   assert.equal(awaited.write(5 * BLOCK, block(9)), BLOCK);
   assert.equal(disk.state, "dirty");
   assert.equal(text(files, `${directory}/volume.meta`), meta(true));
@@ -95,7 +86,7 @@ diskTest(
     put(files, `${directory}/volume-snap-old.img.meta`, `{"Parent":""}`);
     put(files, `${directory}/revision.counter`, "41" + "\0".repeat(4094));
     const disk = ReplicaDisk.open(io, directory, { snapshotMaxCount: 10 }), awaited = new Awaited(io, disk);
-    assert.deepEqual([0, 1, 2, 3].map((n) => read(awaited, n)), [1, 2, 3, 0]);
+    assert.deepEqual([0, 1, 2, 3].map((n) => readBlock(awaited, n)), [1, 2, 3, 0]);
     assert.equal(awaited.write(0, block(5)), BLOCK);
     const info = disk.info();
     assert.deepEqual(info.chain, ["volume-head-4711.img", "volume-snap-old.img"]);
@@ -131,7 +122,7 @@ diskTest("a backing file lies below everything and costs no snapshot", (io, top)
   put(files, `${top}/image/base.raw`, new Uint8Array(10 * BLOCK + 512).fill(0xbb));
   ReplicaDisk.create(io, directory, { size: MIB, backingFile: `${top}/image` });
   const disk = ReplicaDisk.open(io, directory, { revisionCounter: false }), awaited = new Awaited(io, disk);
-  assert.equal(read(awaited, 9), 0xbb);
+  assert.equal(readBlock(awaited, 9), 0xbb);
   const edge = awaited.read(10 * BLOCK, BLOCK) as Uint8Array;
   assert(edge.subarray(0, 512).every((b) => b === 0xbb) && edge.subarray(512).every((b) => b === 0));
   const info = disk.info();
@@ -204,7 +195,7 @@ diskTest("a lost volume.meta is made again from the head", (io, top) => {
     assert.equal(ReplicaDisk.inspect(io, directory).state, "initial");
     const disk = ReplicaDisk.open(io, directory);
     assert.match(disk.notes[0], /volume.meta was lost; made again with head volume-head-003.img/);
-    assert.equal(read(new Awaited(io, disk), 0), 1);
+    assert.equal(readBlock(new Awaited(io, disk), 0), 1);
     assert.equal(disk.state, "dirty");
     disk.close();
     assert.equal(text(files, `${directory}/volume.meta`), metaText({ size: MIB, disks }));
@@ -220,7 +211,7 @@ diskTest("a lost record of the head is made again from volume.meta", (io, top) =
   make(files, directory, { size: MIB, disks });
   put(files, `${directory}/volume-head-003.img.meta`, "");
   const disk = ReplicaDisk.open(io, directory);
-  assert.equal(read(new Awaited(io, disk), 0), 1);
+  assert.equal(readBlock(new Awaited(io, disk), 0), 1);
   disk.close();
   assert(text(files, `${directory}/volume-head-003.img.meta`).includes(`"Parent":"volume-snap-a.img"`));
 });
@@ -291,8 +282,8 @@ diskTest("a chain of 250 disks opens, one of 251 is refused", (io, top) => {
   put(io.files, `${top}/base`, new Uint8Array(BLOCK).fill(77));
   const disk = ReplicaDisk.open(io, `${top}/fits`, { backingFile: `${top}/base` }),
     awaited = new Awaited(io, disk);
-  assert.equal(read(awaited, 0), 77);
-  for (let n = 1; n <= 250; n++) assert.equal(read(awaited, n), (n + 1) & 0xff);
+  assert.equal(readBlock(awaited, 0), 77);
+  for (let n = 1; n <= 250; n++) assert.equal(readBlock(awaited, n), (n + 1) & 0xff);
   disk.close();
 });
 
@@ -308,6 +299,8 @@ diskTest("states and Drover's record are kept in volume.meta", (io, top) => {
   assert.throws(() => disk.setRebuilding(true), /cannot set rebuilding=true from state rebuilding/);
   disk.setDrover({ ...record, generation: 4 });
   disk.setRevisionCounter(1234567);
+  assert.throws(() => disk.setRevisionCounter(-1), ReplicaStateError);
+  assert.throws(() => disk.setRevisionCounter(2 ** 53), ReplicaStateError);
   disk.close();
   assert.equal(ReplicaDisk.inspect(io, directory).meta?.rebuilding, true);
   disk = ReplicaDisk.open(io, directory);
@@ -337,94 +330,3 @@ diskTest("marking as removed is written down, refuses the head and ignores what 
   disk.close();
   assert(text(io.files, `${directory}/volume-snap-a.img.meta`).includes(`"Removed":true`));
 });
-
-diskTest("space that was allocated but never written is given back after an unclean stop only", (io, top) => {
-  const directory = `${top}/r`, files = io.files;
-  const replica = {
-    size: MIB,
-    disks: [
-      { name: "volume-snap-a.img", blocks: new Map([[0, block(1)], [3, block(1)]]) },
-      { name: "volume-head-000.img", parent: "volume-snap-a.img", blocks: new Map([[2, block(2)]]) },
-    ],
-  };
-  for (const dirty of [false, true]) {
-    make(files, `${directory}${dirty}`, { ...replica, dirty });
-    const path = `${directory}${dirty}/volume-head-000.img`;
-    assert(
-      new Deno.Command("fallocate", { args: ["-n", "-o", "0", "-l", "8192", path] }).outputSync().success,
-    );
-    const disk = ReplicaDisk.open(io, `${directory}${dirty}`), awaited = new Awaited(io, disk);
-    assert.deepEqual([0, 1, 2, 3].map((n) => read(awaited, n)), [1, 0, 2, 1], "it never counts as data");
-    assert.equal(disk.info().headAllocated, dirty ? BLOCK : 3 * BLOCK);
-    disk.close();
-  }
-});
-
-diskTest("a head that a crash left shorter is made as long as the volume", (io, top) => {
-  const directory = `${top}/r`;
-  make(io.files, directory, { size: MIB, disks: [{ name: "volume-head-000.img", size: 8192 }] });
-  const disk = ReplicaDisk.open(io, directory);
-  assert.equal(read(new Awaited(io, disk), 100), 0);
-  disk.close();
-  assert.equal(io.files.stat(`${directory}/volume-head-000.img`).size, MIB);
-});
-
-diskTest("an idle volume of 1 TiB costs next to no memory", (io, top) => {
-  make(io.files, `${top}/r`, {
-    size: 1024 * 1024 * MIB,
-    disks: [{ name: "volume-snap-a.img" }, { name: "volume-head-000.img", parent: "volume-snap-a.img" }],
-  });
-  const disk = ReplicaDisk.open(io, `${top}/r`), awaited = new Awaited(io, disk);
-  assert(disk.mapBytes < 10_000, `${disk.mapBytes}`);
-  assert.equal(awaited.write(999_999 * MIB + BLOCK, block(1)), BLOCK);
-  assert.equal(read(awaited, (999_999 * MIB) / BLOCK + 1), 1);
-  disk.close();
-});
-
-Deno.test("a file system without FIEMAP is refused with the way out, and nothing is left there", () => {
-  using io = openIo({ arenaBytes: 64 * MIB });
-  const directory = Deno.makeTempDirSync({ dir: "/dev/shm", prefix: "drover-disk-" });
-  try {
-    assert.throws(() => ReplicaDisk.create(io, directory, { size: MIB }), (error: unknown) => {
-      assert(error instanceof UnsupportedFileSystemError);
-      assert.match(error.message, /FIEMAP.*put the directory on ext4 or XFS/);
-      return true;
-    });
-    assert.deepEqual(io.files.list(directory), []);
-  } finally {
-    Deno.removeSync(directory, { recursive: true });
-  }
-});
-
-for (const kind of ["ext4", "xfs"] as const) {
-  peerTest(
-    `${kind}: unmapped space is given back, and a full file system fails writes without harm`,
-    { needs: ["root", "loop", `mkfs.${kind}`] },
-    async () => {
-      await using image = await loopImage({ bytes: 320 * MIB, kind });
-      using io = openIo({ arenaBytes: 64 * MIB });
-      const directory = `${image.path}/r`;
-      make(io.files, directory, {
-        size: 1024 * MIB,
-        disks: [
-          { name: "volume-snap-a.img", blocks: new Map(Array.from({ length: 64 }, (_, n) => [n, block(1)])) },
-          { name: "volume-head-000.img", parent: "volume-snap-a.img" },
-        ],
-      });
-      const disk = ReplicaDisk.open(io, directory), awaited = new Awaited(io, disk);
-      const data = new Uint8Array(MIB).fill(8);
-      let written = 1;
-      while (awaited.write(written * MIB, data) === MIB) written++;
-      assert(written > 100, `${written} MiB fit`);
-      assert.equal(awaited.write(0, data), -28, "no space left on device");
-      assert.equal(read(awaited, 3), 1, "the snapshot's data shows through where nothing was written");
-      assert.equal(disk.fault, "");
-      assert.equal(awaited.unmap(MIB, 100 * MIB), 100 * MIB);
-      assert.equal(awaited.write(0, data), MIB);
-      assert.equal(awaited.flush(), 0);
-      assert.equal(read(awaited, 3), 8);
-      assert.equal(read(awaited, 300), 0);
-      disk.close();
-    },
-  );
-}

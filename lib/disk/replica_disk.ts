@@ -147,10 +147,10 @@ export class ReplicaDisk implements Directory {
     const map = newMap(meta.size, opened);
     this.#core = new DiskCore(io, this, opened.layers, map, memory, meta.size, direct);
     this.#core.dirty = meta.dirty;
+    this.#meta = meta;
     try {
-      this.#counter = startCounter(this.#core, directory, options.revisionCounter ?? true);
-      this.#meta = meta;
       if (loaded.rewrite) writeVolumeMeta(io.files, directory, meta);
+      this.#counter = startCounter(this.#core, directory, options.revisionCounter ?? true);
     } catch (error) {
       closeAll(io.files, opened.layers);
       throw error;
@@ -268,6 +268,11 @@ export class ReplicaDisk implements Directory {
 
   /** Sets the revision counter. Only while no request is under way. @throws {ReplicaStateError} @throws {IoError} */
   setRevisionCounter(value: number): void {
+    if (!Number.isSafeInteger(value) || value < 0) {
+      throw new ReplicaStateError(
+        `cannot set the revision counter to ${value}: not an integer from 0 to 2^53 - 1`,
+      );
+    }
     this.#requireIdle("set the revision counter");
     this.#counter.set(value);
   }

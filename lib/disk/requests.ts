@@ -9,7 +9,7 @@ import type { Completer, Deferred, Io } from "../io/io.ts";
 /** Requests under way at once in one replica. Whoever feeds a replica keeps below it: {@linkcode Requests.room}. */
 export const REQUEST_SLOTS = 1024;
 /** No slot: the end of a list. */
-export const NO_SLOT = -1;
+export const NO_SLOT = -1 as number;
 
 /** Who works on a slot: told when something it waited for is there. */
 export interface SlotOwner {

@@ -23,7 +23,7 @@ import { NO_SLOT, SlotList } from "./requests.ts";
 /** Size of the file, bytes. */
 export const COUNTER_BYTES = 4096;
 /** Descriptor of a counter that is switched off. */
-export const NO_COUNTER = -1;
+export const NO_COUNTER = -1 as number;
 /** Most digits: Number.MAX_SAFE_INTEGER has 16. */
 const MAX_DIGITS = 16;
 

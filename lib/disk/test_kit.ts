@@ -4,10 +4,11 @@
  *
  * @module
  */
+import assert from "node:assert/strict";
 import type { Files } from "../io/files.ts";
 import type { Io } from "../io/io.ts";
+import { openIo } from "../io/open.ts";
 import { settleOne } from "../io/test_kit.ts";
-import { recordTime } from "./disk_record.ts";
 import type { ReplicaDisk } from "./replica_disk.ts";
 
 /** Bytes of a block. */
@@ -130,6 +131,27 @@ export class Awaited {
   }
 }
 
+/** The byte that fills a whole block, which is read through the replica. */
+export function readBlock(disk: Awaited, number: number): number {
+  const found = disk.read(number * BLOCK, BLOCK);
+  assert(typeof found !== "number", `read: ${found}`);
+  assert(found.every((byte) => byte === found[0]), `block ${number} is mixed`);
+  return found[0];
+}
+
+/** Registers a test with an Io and a directory for replicas that is gone afterwards. */
+export function diskTest(name: string, body: (io: Io, directory: string) => void): void {
+  Deno.test(name, () => {
+    const directory = Deno.makeTempDirSync({ prefix: "drover-disk-" });
+    try {
+      using io = openIo({ arenaBytes: 64 * 1024 * 1024 });
+      body(io, directory);
+    } finally {
+      Deno.removeSync(directory, { recursive: true });
+    }
+  });
+}
+
 /**
  * Content of a closed replica as Longhorn finds it: each block from the newest file that has any extent there,
  * written or not; what none has, from the oldest.
@@ -159,9 +181,4 @@ export function longhornView(files: Files, directory: string): Uint8Array {
     files.close(fd);
   });
   return result;
-}
-
-/** Now, as records hold it. */
-export function nowText(io: Io): string {
-  return recordTime(io.wallClock());
 }
