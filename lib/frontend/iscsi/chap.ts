@@ -15,7 +15,9 @@ import { formatHex, parseBinary, parseNumber } from "./text.ts";
 
 /** A name and its secret. */
 export interface Credentials {
+  /** The name, as in `CHAP_N`. */
   readonly user: string;
+  /** The secret, as UTF-8. */
   readonly secret: string;
 }
 
@@ -68,7 +70,11 @@ export class Chap {
   #challenge: Uint8Array = new Uint8Array(0);
   #done = false;
 
-  /** @param random fills bytes with secure randomness; a parameter for tests */
+  /**
+   * Begins an exchange.
+   *
+   * @param random fills bytes with secure randomness; a parameter for tests
+   */
   constructor(
     readonly settings: ChapSettings,
     readonly random: (bytes: Uint8Array<ArrayBuffer>) => void = (bytes) => void crypto.getRandomValues(bytes),

@@ -60,12 +60,17 @@ export interface DataSink {
 
 /** One connection; see the module text. */
 export class Connection implements StreamOwner, Completer, Deferred, SessionConnection {
+  /** The socket. */
   readonly stream: Stream;
+  /** What writes to it. */
   readonly sender: Sender;
+  /** The command window until there is a session. */
   readonly loginWindow = new LoginWindow();
+  /** The session, once logged in. */
   session: Session | undefined;
   /** Arena offset of the header that is handled, for as long as its PDU is. */
   readonly bhs: number;
+  /** Where the data segment at hand goes. */
   readonly sink: DataSink = { at: 0, take: 0, task: undefined };
   /** Connection id the initiator gave at login. */
   cid = 0;
@@ -92,6 +97,8 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
   };
 
   /**
+   * Takes over a socket; it has to log in within {@linkcode Timing.loginMs}.
+   *
    * @param id for the log
    * @param bhs arena offset of 48 bytes of its own
    */

@@ -30,7 +30,7 @@ function makeTables(): Int32Array {
 }
 
 /** The state before the first byte. */
-export const CRC_START = -1;
+export const CRC_START = -1 as number;
 
 /**
  * Goes on over more bytes.

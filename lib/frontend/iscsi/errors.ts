@@ -22,9 +22,12 @@ export type CloseCode =
 
 /** A connection ends because of this; goes to the log, never to the peer. */
 export class ConnectionError extends Error {
+  /** The class, for logs. */
   override readonly name = "ConnectionError";
 
   /**
+   * Names what came in.
+   *
    * @param code the kind, for counting
    * @param message what came in and what was expected instead
    */
@@ -35,10 +38,12 @@ export class ConnectionError extends Error {
 
 /** Text of a login or text request that breaks RFC 7143 section 6.1. */
 export class TextError extends Error {
+  /** The class, for logs. */
   override readonly name = "TextError";
 }
 
 /** A setting of the frontend that cannot work. */
 export class SettingError extends Error {
+  /** The class, for logs. */
   override readonly name = "SettingError";
 }

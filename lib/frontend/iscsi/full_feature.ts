@@ -47,7 +47,11 @@ export class FullFeature {
   #textTag = 1;
   #pingTag = 1;
 
-  /** @param connection whose PDUs these are */
+  /**
+   * Handles nothing until there is a session.
+   *
+   * @param connection whose PDUs these are
+   */
   constructor(connection: Connection) {
     this.#c = connection;
     this.#u8 = connection.io.arena.u8;

@@ -40,28 +40,41 @@ export const PORTAL_GROUP_TAG = 1;
 
 /** What the login needs to know of the target. */
 export interface LoginPolicy {
+  /** The only name that is served. */
   readonly targetName: string;
+  /** What people call it. */
   readonly targetAlias: string;
+  /** Whom to let in; undefined: everybody. */
   readonly chap?: ChapSettings | undefined;
 }
 
 /** The parts of a login request that matter to the negotiation. */
 export interface LoginRequest {
+  /** T bit. */
   readonly transit: boolean;
+  /** C bit: the text goes on in the next request. */
   readonly goesOn: boolean;
+  /** CSG, see {@linkcode Stage}. */
   readonly currentStage: number;
+  /** NSG, see {@linkcode Stage}. */
   readonly nextStage: number;
   /** Lowest protocol version the initiator speaks; 0 is the only one there is. */
   readonly versionMin: number;
+  /** The pairs as bytes. */
   readonly text: Uint8Array;
 }
 
 /** What to answer. Text is shorter than 8192 bytes: the key limit makes sure. */
 export interface LoginResponse {
+  /** One of {@linkcode LoginStatus}. */
   readonly status: number;
+  /** T bit. */
   readonly transit: boolean;
+  /** CSG, see {@linkcode Stage}. */
   readonly currentStage: number;
+  /** NSG, see {@linkcode Stage}. */
   readonly nextStage: number;
+  /** The pairs as bytes. */
   readonly text: Uint8Array;
   /** For the log, when the status is not success. */
   readonly reason: string;
@@ -92,7 +105,11 @@ export class Login {
   #authenticated = false;
   readonly #seen = new Set<string>();
 
-  /** @param policy of the target; `chap` there makes authentication mandatory */
+  /**
+   * Begins a login.
+   *
+   * @param policy of the target; `chap` there makes authentication mandatory
+   */
   constructor(readonly policy: LoginPolicy) {}
 
   /** True after the transit to the full feature phase. */

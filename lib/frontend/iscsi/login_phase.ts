@@ -17,7 +17,11 @@ export class LoginPhase {
   #first = true;
   #waiting = false;
 
-  /** @param connection whose login this is */
+  /**
+   * Waits for the first request.
+   *
+   * @param connection whose login this is
+   */
   constructor(connection: Connection) {
     this.#c = connection;
     this.#login = new Login(connection.target.policy);

@@ -20,19 +20,31 @@ const MAX_24_BITS = 0xffffff;
 
 /** What both sides agreed on. Starts with the defaults of RFC 7143 chapter 13. */
 export class Parameters {
+  /** HeaderDigest is CRC32C. */
   headerDigest = false;
+  /** DataDigest is CRC32C. */
   dataDigest = false;
+  /** InitialR2T: no unsolicited Data-Out. */
   initialR2T = true;
+  /** ImmediateData: commands may carry data. */
   immediateData = true;
+  /** MaxBurstLength, bytes. */
   maxBurstLength = 262144;
+  /** FirstBurstLength, bytes: unsolicited data of one command. */
   firstBurstLength = 65536;
+  /** DefaultTime2Wait, seconds. */
   defaultTime2Wait = 2;
+  /** DefaultTime2Retain, seconds: nothing is retained. */
   defaultTime2Retain = 0;
   /** Largest data segment the initiator takes, bytes. */
   sendSegmentLength = 8192;
+  /** InitiatorName. */
   initiatorName = "";
+  /** InitiatorAlias. */
   initiatorAlias = "";
+  /** TargetName, as the initiator wrote it. */
   targetName = "";
+  /** SessionType is Discovery. */
   discovery = false;
 }
 

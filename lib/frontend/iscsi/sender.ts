@@ -47,7 +47,9 @@ export class LoginWindow implements CommandWindow {
 export class Sender {
   /** StatSN of the next response. */
   statSN = 1;
+  /** Headers get a digest. */
   headerDigest = false;
+  /** Data segments get a digest. */
   dataDigest = false;
   /** Largest data segment the initiator takes, bytes. */
   segmentLength = 8192;
@@ -57,6 +59,8 @@ export class Sender {
   readonly #view: DataView;
 
   /**
+   * Sends nothing yet.
+   *
    * @param stream where to
    * @param pool whose buffers payloads lie in
    * @param window told in every PDU; exchanged at the end of the login

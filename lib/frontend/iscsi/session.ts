@@ -19,6 +19,7 @@ import type { LogicalUnit } from "./scsi/unit.ts";
 
 /** What a session needs of its connection. */
 export interface SessionConnection {
+  /** What answers. */
   readonly sender: Sender;
   /** True when nothing can be sent any more. */
   readonly closing: boolean;
@@ -31,6 +32,7 @@ export type SessionEnd = (session: Session) => void;
 
 /** One session; see the module text. */
 export class Session implements Transport, CommandWindow {
+  /** All tasks, in use or not. */
   readonly tasks: readonly Task[];
   expCmdSN = 0;
   readonly #free: number[];
@@ -43,6 +45,8 @@ export class Session implements Transport, CommandWindow {
   #over: SessionEnd | undefined;
 
   /**
+   * Opens a session with all its tasks free.
+   *
    * @param tsih session handle we gave
    * @param parameters agreed on at login
    */

@@ -48,6 +48,7 @@ export const DEFAULT_TIMING: Timing = { loginMs: 15_000, pingMs: 15_000, farewel
 
 /** Something for the log. */
 export interface IscsiEvent {
+  /** What happened. */
   readonly kind: "listening" | "connected" | "login" | "closed" | "refused";
   /** Number of the connection; 0 for the listener. */
   readonly connection: number;
@@ -55,6 +56,7 @@ export interface IscsiEvent {
   readonly initiator: string;
   /** Why, for `closed` and `refused`. */
   readonly code: CloseCode | "";
+  /** For people. */
   readonly message: string;
 }
 
@@ -74,6 +76,7 @@ export interface IscsiOptions {
   readonly maxConnections?: number;
   /** Product revision level for INQUIRY, 4 characters. */
   readonly revision?: string;
+  /** Time limits. */
   readonly timing?: Partial<Timing>;
   /** Told what happens; from the loop, must return soon. */
   readonly onEvent?: (event: IscsiEvent) => void;
@@ -86,8 +89,11 @@ export function targetNameOf(volume: string): string {
 
 /** What connections need of the target. */
 export interface Target {
+  /** Time limits. */
   readonly timing: Timing;
+  /** Who is let in, and to what. */
   readonly policy: LoginPolicy;
+  /** Sessions that are open, or end. */
   readonly sessions: readonly Session[];
   /** True when the 8 bytes name our logical unit. */
   isOurs(lunHigh: number, lunLow: number): boolean;
@@ -100,7 +106,9 @@ export interface Target {
     isid: string,
     done: (session: Session | undefined) => void,
   ): void;
+  /** A connection is over; its session ends with it. */
   connectionClosed(connection: Connection): void;
+  /** Ends all connections after what they have queued. */
   closeAll(code: CloseCode, message: string): void;
 }
 
@@ -115,9 +123,13 @@ export class IscsiFrontend implements Frontend, Target, Completer {
   readonly endpoint: string;
   /** The port it listens on. */
   readonly port: number;
+  /** Time limits. */
   readonly timing: Timing;
+  /** Who is let in, and to what. */
   readonly policy: LoginPolicy;
+  /** Sessions that are open, or end. */
   readonly sessions: Session[] = [];
+  /** The disk. */
   readonly unit: LogicalUnit;
   readonly #lun: number;
   readonly #portal: string | undefined;

@@ -22,11 +22,13 @@ export const Access = {
 } as const;
 
 /** Means "this command has no service action". */
-export const NO_ACTION = -1;
+export const NO_ACTION = -1 as number;
 
 /** One command. */
 export interface CommandSpec {
+  /** Its name in the standard. */
   readonly name: string;
+  /** Byte 0 of its CDB. */
   readonly opcode: number;
   /** Service action, or {@linkcode NO_ACTION}. */
   readonly action: number;
@@ -35,11 +37,13 @@ export interface CommandSpec {
    * Bits outside are reserved and must be zero.
    */
   readonly usage: Uint8Array;
+  /** One of {@linkcode Access}. */
   readonly access: number;
   /** Runs although a unit attention is pending, without reporting it. */
   readonly passesAttention: boolean;
   /** Nominal and recommended time-out, seconds (SPC-4 section 6.28.4). */
   readonly nominalSeconds: number;
+  /** Recommended time-out, seconds. */
   readonly recommendedSeconds: number;
   /**
    * Checks the CDB and says what data it needs.
@@ -54,13 +58,21 @@ export interface CommandSpec {
 
 /** What {@linkcode command} fills in when it is not said. */
 export interface CommandParts {
+  /** Default: none. */
   readonly action?: number;
+  /** One of {@linkcode Access}. */
   readonly access?: number;
+  /** Default: false. */
   readonly passesAttention?: boolean;
+  /** Default: 1. */
   readonly nominalSeconds?: number;
+  /** Recommended time-out, seconds. */
   readonly recommendedSeconds?: number;
+  /** Default: accepts. */
   readonly prepare?: (unit: LogicalUnit, task: Task) => boolean;
+  /** See {@linkcode CommandSpec.run}. */
   readonly run: (unit: LogicalUnit, task: Task) => void;
+  /** Default: the command starts no device operation. */
   readonly step?: (unit: LogicalUnit, task: Task, result: number) => void;
 }
 
@@ -101,7 +113,11 @@ export class CommandTable {
   readonly #plain: (CommandSpec | undefined)[] = new Array(256).fill(undefined);
   readonly #actions: ((CommandSpec | undefined)[] | undefined)[] = new Array(256).fill(undefined);
 
-  /** @param all every command once */
+  /**
+   * Files the commands.
+   *
+   * @param all every command once
+   */
   constructor(readonly all: readonly CommandSpec[]) {
     for (const spec of all) {
       if (spec.action === NO_ACTION) this.#plain[spec.opcode] = spec;
@@ -119,7 +135,11 @@ export class CommandTable {
     return this.#actions[opcode] !== undefined;
   }
 
-  /** @returns undefined when there is no such command */
+  /**
+   * Finds a command.
+   *
+   * @returns undefined when there is no such command
+   */
   find(opcode: number, action: number): CommandSpec | undefined {
     return this.#plain[opcode] ?? this.#actions[opcode]?.[action];
   }

@@ -38,7 +38,11 @@ function bytChk(unit: LogicalUnit, task: Task): number {
   return (unit.u8[task.cdb + 1] >> 1) & 3;
 }
 
-/** @returns the offset of the first byte that differs, or {@linkcode NOTHING} */
+/**
+ * Compares `length` bytes at `a` and at `b`.
+ *
+ * @returns the offset of the first byte that differs, or {@linkcode NOTHING}
+ */
 export function firstDifference(u8: Uint8Array, a: number, b: number, length: number): number {
   for (let i = 0; i < length; i++) if (u8[a + i] !== u8[b + i]) return i;
   return NOTHING;

@@ -2,7 +2,16 @@ import assert from "node:assert/strict";
 import { Errno } from "../../../io/errno.ts";
 import { testWorlds } from "../../../io/test_kit.ts";
 import { Opcode, OVERFLOW, TaskFunction, UNDERFLOW } from "../pdu.ts";
-import { Bench, DISK_BYTES, type Initiator, pattern, play, type Result, rw10, type Script } from "../test_kit.ts";
+import {
+  Bench,
+  DISK_BYTES,
+  type Initiator,
+  pattern,
+  play,
+  type Result,
+  rw10,
+  type Script,
+} from "../test_kit.ts";
 import { Asc, Key, Status } from "./sense.ts";
 
 const A = "iqn.2001-04.com.example:a", B = "iqn.2001-04.com.example:b";

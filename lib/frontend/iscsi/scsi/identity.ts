@@ -24,6 +24,8 @@ export class Identity {
   readonly naa: Uint8Array;
 
   /**
+   * Works the names out.
+   *
    * @param volume name of the volume
    * @param targetName name of the iSCSI target
    * @param lun number of the logical unit

@@ -67,7 +67,11 @@ export class ModePages {
     return [...this.#pages.keys()];
   }
 
-  /** @returns the bytes of a page, undefined when there is no such page */
+  /**
+   * One page, with the values that `control` asks for.
+   *
+   * @returns the bytes of a page, undefined when there is no such page
+   */
   read(code: number, control: number): Uint8Array | undefined {
     const found = this.#pages.get(code);
     if (!found) return undefined;

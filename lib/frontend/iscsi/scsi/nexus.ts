@@ -37,6 +37,8 @@ export class Nexus {
   readonly port: string;
 
   /**
+   * A port without conditions.
+   *
    * @param initiatorName iSCSI name
    * @param isid initiator session id, 12 hexadecimal digits
    */

@@ -27,6 +27,7 @@ export const MAX_REGISTRATIONS = 64;
 
 /** A registered initiator port. */
 export interface Registration {
+  /** Name of the initiator port. */
   readonly port: string;
   /** The reservation key, 64 bits. */
   key: bigint;
@@ -62,7 +63,11 @@ export class Reservations {
   /** The nexus that did RESERVE. */
   #legacy: Nexus | undefined;
 
-  /** @param nexuses those logged in, kept by the owner */
+  /**
+   * Nothing is reserved.
+   *
+   * @param nexuses those logged in, kept by the owner
+   */
   constructor(readonly nexuses: readonly Nexus[]) {}
 
   /** Registration of a port. */
@@ -200,7 +205,11 @@ export class Reservations {
 
   // ---- RESERVE(6), RELEASE(6) and the 10-byte ones ---------------------------------------------------------
 
-  /** @returns false when another nexus has it, or persistent reservations are in use */
+  /**
+   * RESERVE.
+   *
+   * @returns false when another nexus has it, or persistent reservations are in use
+   */
   legacyReserve(nexus: Nexus): boolean {
     if (this.registrations.length > 0 || (this.#legacy && this.#legacy !== nexus)) return false;
     this.#legacy = nexus;

@@ -71,11 +71,13 @@ export const FIXED_SENSE_BYTES = 18;
 export const MAX_SENSE_BYTES = 28;
 
 /** No field pointer, no information. */
-export const NOTHING = -1;
+export const NOTHING = -1 as number;
 
 /** What a failed command has to say. */
 export interface Sense {
+  /** One of {@linkcode Key}. */
   readonly senseKey: number;
+  /** One of {@linkcode Asc}. */
   readonly asc: number;
   /** A logical block address or byte offset of interest; {@linkcode NOTHING} for none. */
   readonly information: number;

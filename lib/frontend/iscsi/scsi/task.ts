@@ -50,27 +50,35 @@ export interface AbortWait {
 }
 
 /** No operation: {@linkcode Task.op} of a task that waits for none. */
-export const NO_OP = -1;
+export const NO_OP = -1 as number;
 
 /** One SCSI command; see the module text. */
 export class Task implements Completer {
+  /** One of {@linkcode TaskState}. */
   state: number = TaskState.FREE;
 
   // From the transport.
+  /** Who sent it. */
   nexus: Nexus;
   /** Initiator task tag. */
   tag = 0;
+  /** One of {@linkcode Attribute}. */
   attribute = 0;
   /** False when the command names another logical unit. */
   lunKnown = true;
   /** Expected data transfer length, bytes, as the initiator states it. */
   expected = 0;
+  /** The initiator expects data. */
   isRead = false;
+  /** The initiator has data. */
   isWrite = false;
+  /** It came as an immediate command. */
   immediate = false;
+  /** Its command number. */
   cmdSN = 0;
   /** The logical unit number as it came, for R2T: two words. */
   lunHigh = 0;
+  /** Lower word of the logical unit number. */
   lunLow = 0;
   /** Bytes of Data-Out taken into the buffer. */
   received = 0;
@@ -83,10 +91,12 @@ export class Task implements Completer {
   /** True while the initiator sends a sequence of Data-Out, asked for or not. */
   bursting = false;
   /** Target transfer tag of the R2T under way; {@linkcode NOTHING} when there is none. */
-  transferTag = NOTHING;
+  transferTag: number = NOTHING;
   /** Offset up to which the sequence of Data-Out under way may go. */
   burstEnd = 0;
+  /** Number of Data-In PDUs sent. */
   dataSN = 0;
+  /** Number of R2T PDUs sent. */
   r2tSN = 0;
   /** Data-Out sequence number expected next. */
   expectedDataSN = 0;
@@ -98,9 +108,11 @@ export class Task implements Completer {
   wantsR2T = false;
 
   // From the CDB.
+  /** The command, when there is such a one. */
   spec: CommandSpec | undefined;
   /** First block, and number of blocks. */
   lba = 0;
+  /** Number of blocks. */
   blocks = 0;
   /** Bytes of Data-Out the CDB asks for. */
   outBytes = 0;
@@ -113,35 +125,51 @@ export class Task implements Completer {
 
   // While it runs.
   /** Data-Out, or the blocks read. */
-  buffer = NO_BUFFER;
+  buffer: number = NO_BUFFER;
+  /** Bytes it has, or waits for. */
   bufferBytes = 0;
-  /** A second buffer, for commands that compare or repeat. */
-  scratch = NO_BUFFER;
   /** Step and position of commands of several operations. */
   step = 0;
+  /** Position, in blocks or ranges. */
   cursor = 0;
+  /** Nobody waits for its response any more. */
   aborted = false;
   /** Who waits for the end of it after an abort. */
   abort: AbortWait | undefined;
-  op = NO_OP;
+  /** The device operation it waits for, or {@linkcode NO_OP}. */
+  op: number = NO_OP;
+  /** Offset of the operation, bytes. */
   opOffset = 0;
+  /** Length of the operation, bytes. */
   opLength = 0;
+  /** Arena offset of the operation's data. */
   opAt = 0;
 
   // The result.
+  /** One of {@linkcode Status}. */
   status: number = Status.GOOD;
+  /** See {@linkcode Sense}. */
   senseKey = 0;
+  /** See {@linkcode Sense}. */
   asc = 0;
-  information = NOTHING;
-  field = NOTHING;
+  /** See {@linkcode Sense}. */
+  information: number = NOTHING;
+  /** See {@linkcode Sense}. */
+  field: number = NOTHING;
 
   // Links of the lists a task can be in; at most one queue at a time, besides the task set.
+  /** The next one in a {@linkcode TaskQueue}. */
   next: Task | undefined;
+  /** The next one in the task set. */
   setNext: Task | undefined;
+  /** The one before in the task set. */
   setPrevious: Task | undefined;
+  /** True while it is in the task set. */
   inSet = false;
 
   /**
+   * Makes a free task.
+   *
    * @param index its place with its transport
    * @param cdb arena offset of 16 bytes for its CDB
    */

@@ -63,7 +63,11 @@ export class TaskSet {
     return true;
   }
 
-  /** @returns a waiting task that may run now and is in the set, or undefined */
+  /**
+   * Finds who may run after a task left.
+   *
+   * @returns a waiting task that may run now and is in the set, or undefined
+   */
   admit(): Task | undefined {
     for (let task = this.#waiting.head; task; task = task.next) {
       if (this.#blocked(task)) continue;

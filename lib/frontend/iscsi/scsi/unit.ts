@@ -28,12 +28,17 @@ export const SCRATCH_BYTES = 256 * 1024;
 
 /** A disk with its SCSI state; see the module text. */
 export class LogicalUnit implements Deferred {
+  /** Bytes of the arena. */
   readonly u8: Uint8Array;
+  /** The same as numbers. */
   readonly view: DataView;
+  /** Its mode pages. */
   readonly mode = new ModePages();
+  /** Tasks that run or wait to run. */
   readonly set = new TaskSet();
   /** Initiator ports that are logged in. */
   readonly nexuses: Nexus[] = [];
+  /** Who holds it. */
   readonly reservations = new Reservations(this.nexuses);
   /** Aborts all tasks of an initiator port; the transport, which knows them all, sets it. */
   abortTasksOf: (nexus: Nexus) => void = () => {};
@@ -50,6 +55,8 @@ export class LogicalUnit implements Deferred {
   #admitting = false;
 
   /**
+   * Makes a unit without initiators.
+   *
    * @param device the disk
    * @param pool memory for data
    * @param table the commands it knows
