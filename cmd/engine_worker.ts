@@ -26,6 +26,7 @@ serveThread((init, shared) => {
   const pool = new BufferPool(io, POOL_BYTES, MAX_FRAME_PAYLOAD);
   const thread = new EngineThread(
     io,
+    pool,
     options,
     (kind, frontendOptions, device): ThreadFrontend =>
       makeFrontend(kind, frontendOptions, {

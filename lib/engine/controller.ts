@@ -123,6 +123,10 @@ export class Controller {
       return;
     }
     if (event.event === "frontend") return this.options.frontendHost?.onEvent(event);
+    if (event.event === "equal") {
+      log.info("copies are equal again", { bytes: event.bytes });
+      return;
+    }
     if (this.#leaving) return;
     log.error("replica failed", { replica: event.name, reason: event.reason });
     this.#failed(event.name, event.reason);
@@ -305,12 +309,16 @@ export class Controller {
     this.#leaving = true;
     // Retired first: a replica that closes must not look like one that failed.
     await this.thread.call("retire").catch(() => {});
+    // Copies that may differ stay marked as not cleanly closed, so that the next start makes them equal.
+    const differ = await this.info().then((info) => info.readsFromOne, () => false);
     await Promise.all([...this.#replicas.values()].map(async ({ backend, mode }) => {
-      await backend.close().catch((error) => {
-        if (mode === "RW") {
-          this.options.log.warn("replica not closed", { replica: backend.name, reason: String(error) });
-        }
-      });
+      if (!differ || mode !== "RW") {
+        await backend.close().catch((error) => {
+          if (mode === "RW") {
+            this.options.log.warn("replica not closed", { replica: backend.name, reason: String(error) });
+          }
+        });
+      }
       backend.dispose();
     }));
     await this.thread.call("close").catch(() => {});

@@ -45,3 +45,14 @@ export const ADOPT_RETRY_MS = 1000;
 
 /** Largest JSON of an ADOPT, bytes. */
 export const ADOPT_BYTES = 16 * 1024;
+
+/** A region that nothing was written to for one to two of these is told to be clean, milliseconds. */
+export const CLEAN_PERIOD_MS = 10_000;
+
+/** Most runs of regions that are cleaned at the end of one period. */
+export const MAX_CLEANS = 64;
+
+/** Bytes that are made equal at once after an unclean stop, and how many of them are under way. */
+export const RESYNC_BYTES: number = 64 * 1024;
+/** See {@linkcode RESYNC_BYTES}. */
+export const RESYNC_DEPTH = 8;

@@ -65,6 +65,17 @@ export class Overlaps {
     return this.#place[slot] >= 0;
   }
 
+  /** True when no change under way or waiting touches a range. */
+  quiet(offset: number, length: number): boolean {
+    const meets = (slot: number) => {
+      const start = this.offset[slot];
+      return start < offset + length && offset < start + this.length[slot];
+    };
+    for (let i = 0; i < this.#activeCount; i++) if (meets(this.#active[i])) return false;
+    for (let i = 0; i < this.#queueCount; i++) if (meets(this.#queue[i])) return false;
+    return true;
+  }
+
   /** Removes a change that ended. */
   leave(slot: number): void {
     const place = this.#place[slot], last = this.#active[--this.#activeCount];

@@ -102,7 +102,21 @@ export class Slots {
   }
 }
 
-/** Values of {@linkcode Op} that change the volume. */
-export function changes(op: Op): boolean {
-  return op === Op.WRITE || op === Op.UNMAP || op === Op.WRITE_DURABLE;
+/** Operations of the engine's own, beside those of {@linkcode Op}. */
+export const InnerOp = {
+  /** Makes a range equal on all complete copies: read from the first, write to the others. */
+  COPY: 8,
+  /** Tells all replicas that the regions of a range are clean. */
+  CLEAN: 9,
+  /** Asks one replica for its map of dirty regions. */
+  REGIONS: 10,
+} as const;
+
+/** One of {@linkcode InnerOp}. */
+export type InnerOp = typeof InnerOp[keyof typeof InnerOp];
+
+/** Operations that other changes of the same range must wait for, and that wait for them. */
+export function changes(op: Op | InnerOp): boolean {
+  return op === InnerOp.COPY || op === InnerOp.CLEAN || op === Op.WRITE || op === Op.UNMAP ||
+    op === Op.WRITE_DURABLE;
 }

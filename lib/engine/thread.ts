@@ -7,8 +7,10 @@
 import type { BlockDevice } from "../block/device.ts";
 import type { Address, Io } from "../io/io.ts";
 import type { Handlers, Reply } from "../io/mailbox_server.ts";
+import type { BufferPool } from "../io/pool.ts";
 import type { MemberRecord } from "./membership.ts";
 import type { ReplicaView } from "./replica_set.ts";
+import { Resync } from "./resync.ts";
 import type { Meters } from "./meters.ts";
 import { Volume } from "./volume.ts";
 import type { VolumeEvents, VolumeOptions } from "./volume_options.ts";
@@ -56,6 +58,8 @@ export interface ThreadInfo {
   readonly replicas: readonly ReplicaView[];
   /** Counters since the start. */
   readonly totals: ReturnType<Meters["totals"]>;
+  /** Copies may differ, and reads go to the first. */
+  readonly readsFromOne: boolean;
 }
 
 /**
@@ -75,6 +79,7 @@ export interface FrontendEvent {
 export type ThreadEvent =
   | FrontendEvent
   | { readonly event: "failed"; readonly name: string; readonly reason: string }
+  | { readonly event: "equal"; readonly bytes: number }
   | { readonly event: "members"; readonly record: MemberRecord };
 
 /** See the module text. */
@@ -88,11 +93,13 @@ export class EngineThread implements VolumeEvents {
   /**
    * Makes the volume, without copies and without a frontend.
    *
+   * @param pool buffers for the engine's own copies
    * @param makeFrontend makes frontends over this thread's Io
    * @param notify takes events to the main thread
    */
   constructor(
     readonly io: Io,
+    readonly pool: BufferPool,
     options: VolumeOptions,
     readonly makeFrontend: FrontendMaker,
     readonly notify: (event: ThreadEvent) => void,
@@ -145,9 +152,20 @@ export class EngineThread implements VolumeEvents {
 
   #start({ names, generation, readFromOne }: StartBody, reply: Reply): void {
     for (const name of names) this.volume.admit(name, "RW");
-    if (readFromOne) this.volume.readFromOne();
+    this.volume.readsFromOne = readFromOne;
     this.#starting = reply;
     this.volume.start(generation);
+  }
+
+  /** Makes the copies equal, beside everything else. */
+  #resync(): void {
+    const resync = new Resync(
+      this.io,
+      this.pool,
+      this.volume,
+      ({ bytes }) => this.notify({ event: "equal", bytes }),
+    );
+    resync.start();
   }
 
   /** What `info` answers. */
@@ -158,6 +176,7 @@ export class EngineThread implements VolumeEvents {
       requests: volume.used,
       replicas: volume.replicas.views(),
       totals: volume.meters.totals(),
+      readsFromOne: volume.readsFromOne,
     };
   }
 
@@ -180,8 +199,10 @@ export class EngineThread implements VolumeEvents {
     const starting = this.#starting;
     this.#starting = undefined;
     if (starting) {
-      if (this.volume.replicas.readers.length > 0) starting.ok(record);
-      else starting.error(new Error("no available backend due to replica error"));
+      if (this.volume.replicas.readers.length > 0) {
+        starting.ok(record);
+        if (this.volume.readsFromOne) this.#resync();
+      } else starting.error(new Error("no available backend due to replica error"));
     }
     this.notify({ event: "members", record });
   }

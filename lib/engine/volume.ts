@@ -12,25 +12,25 @@
  */
 import { type BlockDevice, Op, SECTOR_BYTES } from "../block/device.ts";
 import { Errno } from "../io/errno.ts";
-import { type Completer, type Io, NO_TIMER } from "../io/io.ts";
+import type { Completer, Io } from "../io/io.ts";
 import { Later } from "../io/later.ts";
 import { DROP, REFUSE } from "../wire/client.ts";
 import { Feature, FrameType, MAX_FRAME_PAYLOAD } from "../wire/frame.ts";
-import { ADOPT_SLOT, CHECK_INTERVAL_MS, PING_INTERVAL_MS, REPLICA_TIMEOUT_MS, SLOTS } from "./limits.ts";
+import { ADOPT_SLOT, REPLICA_TIMEOUT_MS, SLOTS } from "./limits.ts";
 import type { Link, LinkOwner } from "./link.ts";
+import { Heartbeat } from "./heartbeat.ts";
 import { Membership, type MembershipHost } from "./membership.ts";
 import { Meters } from "./meters.ts";
 import { Overlaps } from "./overlap.ts";
-import { lateLinks } from "./patience.ts";
+import { RegionKeeper } from "./region_keeper.ts";
 import { ReplicaSet } from "./replica_set.ts";
 import type { VolumeEvents, VolumeOptions } from "./volume_options.ts";
-import { changes, Slots, SlotState } from "./slots.ts";
+import { changes, InnerOp, Slots, SlotState } from "./slots.ts";
 import { Turns } from "./turns.ts";
-
-const TICK = 0;
+import { judge } from "./verdict.ts";
 
 /** See the module text. */
-export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer {
+export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   readonly name: string;
   /** The copies. */
   readonly replicas: ReplicaSet;
@@ -41,10 +41,10 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
   readonly #membership: Membership;
   #bytes: number;
   readonly #turns = new Turns();
-  #timer = NO_TIMER;
-  #timerMs = 0;
   #started = false;
-  readonly #timeoutMs: number;
+  readonly #heartbeat: Heartbeat;
+  /** Which regions may differ between copies. */
+  readonly regions: RegionKeeper;
   /** Slots whose answer must not be given inside `submit`. */
   readonly #later: Later;
   readonly #listeners: (() => void)[] = [];
@@ -57,11 +57,12 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
   constructor(readonly io: Io, readonly options: VolumeOptions, readonly events: VolumeEvents) {
     this.name = options.name;
     this.#bytes = options.bytes;
-    this.#timeoutMs = options.timeoutMs ?? REPLICA_TIMEOUT_MS;
     this.#overlaps = new Overlaps(this.#slots.offset, this.#slots.length);
     this.#membership = new Membership(io, this);
     this.#later = new Later(io, SLOTS, { complete: (slot, result) => this.#finish(slot, result) });
     this.replicas = new ReplicaSet(io, this, options.local, options.linkSizes);
+    this.#heartbeat = new Heartbeat(io, this.#slots, this.replicas, options.timeoutMs ?? REPLICA_TIMEOUT_MS);
+    this.regions = new RegionKeeper(io, this);
   }
 
   /** Size in bytes. */
@@ -83,7 +84,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
   start(generation: number): void {
     this.#started = true;
     this.#membership.begin(generation);
-    this.#arm();
+    this.#heartbeat.start();
   }
 
   /** Makes a connected replica part of the volume. Before {@linkcode start}, or expect a new record of members. */
@@ -92,9 +93,19 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
     if (this.#started) this.#membership.change();
   }
 
-  /** Reads go to one replica only from now on: the copies may differ where requests failed. */
-  readFromOne(): void {
-    this.#turns.single = true;
+  /** True while reads go to one replica only, because copies may differ. */
+  get readsFromOne(): boolean {
+    return this.#turns.single;
+  }
+
+  /** Says whether copies may differ. */
+  set readsFromOne(single: boolean) {
+    this.#turns.single = single;
+  }
+
+  /** True when no change is under way in a range. */
+  quiet(offset: number, length: number): boolean {
+    return this.#overlaps.quiet(offset, length);
   }
 
   /** See {@linkcode MembershipHost}. */
@@ -111,6 +122,18 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
 
   /** See {@linkcode BlockDevice.submit}. */
   submit(op: Op, offset: number, length: number, at: number, who: Completer, tag: number): void {
+    this.submitInner(op, offset, length, at, who, tag);
+  }
+
+  /** As {@linkcode submit}, also for the engine's own operations. REGIONS: `tag` is the reader's place. */
+  submitInner(
+    op: Op | InnerOp,
+    offset: number,
+    length: number,
+    at: number,
+    who: Completer,
+    tag: number,
+  ): void {
     const s = this.#slots, slot = s.take();
     s.op[slot] = op;
     s.offset[slot] = offset;
@@ -120,17 +143,16 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
     s.tag[slot] = tag;
     s.result[slot] = 0;
     s.startedAt[slot] = this.io.now();
-    if (this.#timerMs !== CHECK_INTERVAL_MS) this.#arm();
+    this.#heartbeat.busy();
     if (
       !(offset >= 0 && length >= 0 && offset + length <= this.#bytes) || offset % SECTOR_BYTES ||
-      length % SECTOR_BYTES
+      length % SECTOR_BYTES || ((op === Op.READ || op === Op.WRITE) && length > MAX_FRAME_PAYLOAD)
     ) {
       return this.#answerLater(slot, -Errno.EINVAL);
     }
-    if ((op === Op.READ || op === Op.WRITE) && length > MAX_FRAME_PAYLOAD) {
-      return this.#answerLater(slot, -Errno.EINVAL);
-    }
-    if (!changes(op) || this.#overlaps.enter(slot)) this.#dispatch(slot);
+    if (!changes(op)) return this.#dispatch(slot);
+    if (op <= Op.WRITE_DURABLE) this.regions.touch(offset, length);
+    if (this.#overlaps.enter(slot)) this.#dispatch(slot);
     else s.state[slot] = SlotState.BLOCKED;
   }
 
@@ -147,6 +169,12 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
         return this.#toAll(slot, FrameType.WRITE_DURABLE, s.length[slot], s.length[slot], Feature.FLUSH);
       case Op.UNMAP:
         return this.#toAll(slot, FrameType.UNMAP, s.length[slot], 0, 0);
+      case InnerOp.COPY:
+        return this.#readFrom(slot, this.replicas.readers[0], FrameType.READ);
+      case InnerOp.REGIONS:
+        return this.#readFrom(slot, this.replicas.readers[s.tag[slot]], FrameType.REGIONS);
+      case InnerOp.CLEAN:
+        return this.#toAll(slot, FrameType.CLEAN, s.length[slot], 0, Feature.REGIONS);
       default:
         return this.#toAll(slot, FrameType.FLUSH, 0, 0, Feature.FLUSH);
     }
@@ -160,7 +188,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
       const link = writers[i];
       let as = type;
       if ((link.features & feature) !== feature) {
-        if (type === FrameType.FLUSH) continue;
+        if (type !== FrameType.WRITE_DURABLE) continue;
         as = FrameType.WRITE;
       }
       s.waiting[slot] |= link.bit;
@@ -176,9 +204,31 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
     if (readers.length === 0) {
       return this.#answerLater(slot, s.result[slot] < 0 ? s.result[slot] : -Errno.EIO);
     }
-    const link = readers[this.#turns.next(readers.length)];
+    this.#readFrom(slot, readers[this.#turns.next(readers.length)], FrameType.READ);
+  }
+
+  #readFrom(slot: number, link: Link | undefined, type: number): void {
+    const s = this.#slots;
+    if (link === undefined) return this.#answerLater(slot, -Errno.EIO);
     s.waiting[slot] = link.bit;
-    link.send(slot, s.sequence(slot), FrameType.READ, s.offset[slot], s.length[slot], 0, 0);
+    link.send(slot, s.sequence(slot), type, s.offset[slot], s.length[slot], 0, 0);
+  }
+
+  /** The source of a COPY answered: the others get what it has. */
+  #copyOn(slot: number, source: Link, length: number, text: string): void {
+    const s = this.#slots;
+    if (length !== s.length[slot]) {
+      if (this.replicas.readers.length > 1) source.close(`read failed: ${text}`);
+      return this.#finish(slot, -Errno.EIO);
+    }
+    s.good[slot] = source.bit;
+    for (const link of this.replicas.readers) {
+      if (link === source) continue;
+      s.waiting[slot] |= link.bit;
+      s.holds[slot]++;
+      link.send(slot, s.sequence(slot), FrameType.WRITE, s.offset[slot], length, s.at[slot], length);
+    }
+    if (s.waiting[slot] === 0) this.#settle(slot);
   }
 
   // ---- replies ---------------------------------------------------------------------------------------------
@@ -187,7 +237,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
   destination(link: Link, sequence: number, length: number): number {
     const s = this.#slots, slot = s.find(sequence);
     if (slot < 0 || (s.waiting[slot] & link.bit) === 0) return DROP;
-    if (s.op[slot] !== Op.READ || length > s.length[slot]) return REFUSE;
+    if (!reads(s.op[slot], s.good[slot]) || length > s.length[slot]) return REFUSE;
     s.holds[slot]++;
     return s.at[slot];
   }
@@ -199,8 +249,12 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
     if (slot < 0 || (s.waiting[slot] & link.bit) === 0) return;
     link.outstanding--;
     s.waiting[slot] &= ~link.bit;
-    if (s.op[slot] === Op.READ) {
+    if (reads(s.op[slot], s.good[slot])) {
       if (length > 0) s.holds[slot]--;
+      if (s.op[slot] === InnerOp.COPY) return this.#copyOn(slot, link, length, text);
+      if (s.op[slot] === InnerOp.REGIONS) {
+        return this.#finish(slot, length === s.length[slot] ? 0 : -Errno.EIO);
+      }
       if (length === s.length[slot]) return this.#finish(slot, length);
       return this.#readFailed(
         slot,
@@ -240,20 +294,11 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
   /** All replicas have answered a change or a flush, or are out. */
   #settle(slot: number): void {
     const s = this.#slots;
-    const readers = this.replicas.readersMask;
-    if (s.bad[slot] === 0) return this.#finish(slot, s.good[slot] & readers ? s.result[slot] : -Errno.EIO);
-    if (s.good[slot] & readers) {
-      this.#failAll(s.bad[slot]);
-      return this.#finish(slot, s.result[slot]);
-    }
-    // No complete copy has it. Copies that are not complete leave; of the complete ones all stay when they are
-    // only full (the volume stays readable), otherwise the first one stays, as a disk with a bad block would.
-    this.#failAll(s.bad[slot] & ~readers);
-    const bad = s.bad[slot] & readers;
-    const full = (s.full[slot] & bad) === bad && bad !== 0;
-    if (full) this.#turns.single ||= this.replicas.readers.length > 1;
-    else this.#failAll(bad & ~(bad & -bad));
-    this.#finish(slot, full ? -Errno.ENOSPC : -Errno.EIO);
+    const verdict = judge(s.good[slot], s.bad[slot], s.full[slot], this.replicas.readersMask);
+    this.#failAll(verdict.fail);
+    if (verdict.differ) this.#turns.single = true;
+    if (verdict.answer === "good") return this.#finish(slot, s.result[slot]);
+    this.#finish(slot, verdict.answer === "full" ? -Errno.ENOSPC : -Errno.EIO);
   }
 
   #failAll(bits: number): void {
@@ -280,8 +325,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
 
   #answer(slot: number): void {
     const s = this.#slots, who = s.who[slot], tag = s.tag[slot], result = s.result[slot];
-    const op = s.op[slot] as Op;
-    this.meters.count(op, s.length[slot], this.io.now() - s.startedAt[slot]);
+    this.meters.count(s.op[slot], s.length[slot], this.io.now() - s.startedAt[slot]);
     if (this.#overlaps.has(slot)) this.#overlaps.leave(slot);
     s.give(slot);
     who?.complete(tag, result);
@@ -327,7 +371,8 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
     for (let slot = 0; slot < SLOTS; slot++) {
       if (s.state[slot] !== SlotState.ACTIVE || (s.waiting[slot] & link.bit) === 0) continue;
       s.waiting[slot] &= ~link.bit;
-      if (s.op[slot] === Op.READ) {
+      if (reads(s.op[slot], s.good[slot]) && s.op[slot] !== Op.READ) this.#finish(slot, -Errno.EIO);
+      else if (s.op[slot] === Op.READ) {
         s.state[slot] = SlotState.RETRYING;
         this.#retry(slot);
       } else if (s.waiting[slot] === 0) this.#settle(slot);
@@ -352,30 +397,10 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
     this.events.onRecorded(this.#membership.record);
   }
 
-  #arm(): void {
-    if (!this.#started) return;
-    const ms = this.#slots.used > 0 ? CHECK_INTERVAL_MS : PING_INTERVAL_MS;
-    if (this.#timer !== NO_TIMER && this.#timerMs === ms) return;
-    this.io.cancel(this.#timer);
-    this.#timerMs = ms;
-    this.#timer = this.io.timer(ms, this, TICK);
-  }
-
-  /** The clock: pings, and replicas that take too long. */
-  complete(_tag: number, _result: number): void {
-    this.#timer = NO_TIMER;
-    for (const link of this.replicas.all()) link.tick(this.#timeoutMs);
-    if (this.#slots.used > 0) {
-      for (const link of lateLinks(this.io.now(), this.#timeoutMs, this.#slots, this.replicas.writers)) {
-        link.close(`no answer for more than ${this.#timeoutMs / 1000} s`);
-      }
-    }
-    this.#arm();
-  }
-
   /** Ends service: replicas that go from now on leave in order and stay members. */
   retire(): void {
-    this.io.cancel(this.#timer);
+    this.#heartbeat.stop();
+    this.regions.stop();
     this.#started = false;
   }
 
@@ -384,4 +409,9 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost, Completer
     this.retire();
     for (const link of this.replicas.all()) link.close("the volume is being closed");
   }
+}
+
+/** True while an operation waits for data from a replica. A COPY does until its source has answered. */
+function reads(op: number, good: number): boolean {
+  return op === Op.READ || op === InnerOp.REGIONS || (op === InnerOp.COPY && good === 0);
 }

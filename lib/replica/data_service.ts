@@ -11,8 +11,10 @@
 import { Errno, errnoText } from "../io/errno.ts";
 import { type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import { Later } from "../io/later.ts";
-import type { FrameHandler, FrameServer, FrameServerOptions } from "../wire/server.ts";
+import type { FrameHandler, FrameServerOptions } from "../wire/server.ts";
 import { FrameType, frameTypeName } from "../wire/frame.ts";
+import { REGION_MAP_BYTES } from "../wire/regions.ts";
+import type { DirtyRegions } from "./dirty_regions.ts";
 
 /** The record that engines keep on replicas; see the engine's membership. */
 export interface AdoptedRecord {
@@ -40,6 +42,8 @@ export interface ReplicaStore {
   unmap(offset: number, length: number, who: Completer, tag: number): void;
   /** Result: 0 or `-errno`. */
   flush(who: Completer, tag: number): void;
+  /** Dirty regions; undefined when they are not recorded. */
+  readonly regions: DirtyRegions | undefined;
   /** Makes the record durable before it returns; undefined removes it. @throws {IoError} */
   adopt(record: AdoptedRecord | undefined): void;
 }
@@ -62,6 +66,7 @@ export class DataService implements FrameHandler {
   #state = "closed";
   /** Highest generation adopted since the directory was opened; 0 = none. */
   #generation = 0;
+  #several = false;
   readonly #peerGeneration = new Float64Array(MAX_CONNECTIONS);
   #problem = "";
   /** When the adopted engine was heard last, ms of `io.now()`; checked while one is adopted. */
@@ -110,6 +115,8 @@ export class DataService implements FrameHandler {
       case FrameType.FLUSH:
       case FrameType.WRITE_DURABLE:
       case FrameType.ADOPT:
+      case FrameType.REGIONS:
+      case FrameType.CLEAN:
         return true;
       default:
         return false;
@@ -135,12 +142,65 @@ export class DataService implements FrameHandler {
     if (!(offset >= 0 && offset + size <= store.bytes)) return this.#answer(-Errno.EINVAL, who, tag);
     if (type === FrameType.READ) return store.read(offset, size, at, who, tag);
     if (type === FrameType.FLUSH) return store.flush(who, tag);
+    const { regions } = store;
+    if (type === FrameType.REGIONS) return this.#tellRegions(regions, size, at, who, tag);
+    if (type === FrameType.CLEAN) {
+      if (!regions) return this.#answer(0, who, tag);
+      return regions.clean(offset, size, (result) => who.complete(tag, result));
+    }
     // A record of members that this engine does not keep would be wrong after its first change.
     if (this.#generation === 0 && store.record !== undefined && !this.#forget(store)) {
       return this.#answer(-Errno.EIO, who, tag);
     }
+    // With a single member there is no other copy to differ from.
+    if (regions && this.#generation > 0 && this.#several && !regions.covers(offset, size)) {
+      return this.#mark(regions, type, offset, size, at, who, tag);
+    }
+    this.#change(store, type, offset, size, at, who, tag);
+  }
+
+  #change(
+    store: ReplicaStore,
+    type: number,
+    offset: number,
+    size: number,
+    at: number,
+    who: Completer,
+    tag: number,
+  ): void {
     if (type === FrameType.UNMAP) return store.unmap(offset, size, who, tag);
     return store.write(offset, size, at, type === FrameType.WRITE_DURABLE, who, tag);
+  }
+
+  /** The first change of a region since it was clean: recorded first. */
+  #mark(
+    regions: DirtyRegions,
+    type: number,
+    offset: number,
+    size: number,
+    at: number,
+    who: Completer,
+    tag: number,
+  ): void {
+    regions.mark(offset, size, (result) => {
+      const store = this.#store;
+      if (result < 0 || !store || store.regions !== regions) {
+        return who.complete(tag, result < 0 ? result : -Errno.ENODEV);
+      }
+      this.#change(store, type, offset, size, at, who, tag);
+    });
+  }
+
+  #tellRegions(
+    regions: DirtyRegions | undefined,
+    size: number,
+    at: number,
+    who: Completer,
+    tag: number,
+  ): void {
+    if (!regions || size !== REGION_MAP_BYTES) return this.#answer(-Errno.EINVAL, who, tag);
+    regions.copyTo(this.io.arena.u8.subarray(at, at + size));
+    this.#answer(0, who, tag);
   }
 
   /** An engine pings every two seconds: one that was silent for long is gone, though nobody said so. */
@@ -176,6 +236,7 @@ export class DataService implements FrameHandler {
     if (record.generation < Math.max(this.#generation, durable)) return this.#answer(-Errno.EPERM, who, tag);
     this.#peerGeneration[peer] = record.generation;
     this.#generation = record.generation;
+    this.#several = record.members.length > 1;
     if (this.#timer === NO_TIMER) this.#timer = this.io.timer(SILENCE_CHECK_MS, this.#watch, 0);
     if (!known || durable !== record.generation || known.revision < record.revision) {
       try {
@@ -217,9 +278,6 @@ export class DataService implements FrameHandler {
     if (adopted && this.#store && !this.#peerGeneration.includes(this.#generation)) this.onAbandoned();
   }
 }
-
-/** The server for a data service. */
-export type DataServer = FrameServer;
 
 function parseRecord(bytes: Uint8Array): AdoptedRecord | undefined {
   let value: unknown;

@@ -13,6 +13,7 @@ import type { StreamSizes } from "../io/stream_memory.ts";
 import { FrameServer } from "../wire/server.ts";
 import { DataService } from "./data_service.ts";
 import { describeClosed, describeOpen, type ReplicaDescription } from "./description.ts";
+import { DirtyRegions, reserveRegionMap } from "./dirty_regions.ts";
 import { deleteReplica } from "./remove.ts";
 import { DiskStore } from "./store.ts";
 
@@ -50,6 +51,8 @@ export class ReplicaHost implements Completer {
   readonly #memory: DiskMemory;
   readonly #id: string;
   #disk: ReplicaDisk | undefined;
+  #regions: DirtyRegions | undefined;
+  readonly #regionMap: number;
   #closing: { readonly clean: boolean; readonly done: ((error: unknown) => void)[] } | undefined;
   #timer = NO_TIMER;
   /** Not closed cleanly, and the machine has been restarted since. */
@@ -70,6 +73,7 @@ export class ReplicaHost implements Completer {
     readonly onProblem: (error: Error) => void,
   ) {
     this.#memory = new DiskMemory(io);
+    this.#regionMap = reserveRegionMap(io);
     const found = ReplicaDisk.inspect(io, options.directory);
     this.#id = found.meta?.drover?.id || newId();
     this.#service = new DataService(io, () => this.#abandon());
@@ -161,7 +165,20 @@ export class ReplicaHost implements Completer {
     const disk = ReplicaDisk.open(this.io, options.directory, open);
     for (const note of disk.notes) this.onProblem(new Error(`put in order at opening: ${note}`));
     this.#disk = disk;
-    this.#service.use(new DiskStore(disk, this.#id, options.boot), disk.state);
+    try {
+      this.#regions = DirtyRegions.open(
+        this.io,
+        options.directory,
+        disk.bytes,
+        this.#regionMap,
+        before?.dirty === true,
+      );
+    } catch (error) {
+      this.#disk = undefined;
+      disk.close(before?.dirty !== true);
+      throw error;
+    }
+    this.#service.use(new DiskStore(disk, this.#id, options.boot, this.#regions), disk.state);
   }
 
   /** Closes the directory when the last request has ended. @param clean false leaves it marked as dirty */
@@ -180,19 +197,31 @@ export class ReplicaHost implements Completer {
   complete(): void {
     const disk = this.#disk, closing = this.#closing;
     if (!disk || !closing) return;
-    if (disk.underWay > 0) {
+    if (disk.underWay > 0 || this.#regions?.busy) {
       this.#timer = this.io.timer(IDLE_POLL_MS, this, 0);
       return;
     }
     let problem: unknown;
     try {
-      disk.close(closing.clean);
+      this.#closeDisk(disk, closing.clean);
     } catch (error) {
       problem = error;
     }
     this.#disk = undefined;
     this.#closing = undefined;
     for (const done of closing.done) done(problem);
+  }
+
+  #closeDisk(disk: ReplicaDisk, clean: boolean): void {
+    const regions = this.#regions;
+    this.#regions = undefined;
+    try {
+      disk.close(clean);
+      regions?.close(clean && disk.fault === "");
+    } catch (error) {
+      regions?.close(false);
+      throw error;
+    }
   }
 
   /** The engine that adopted this replica has gone without closing it: the next one shall find it closed. */

@@ -5,6 +5,7 @@
  */
 import type { ReplicaDisk } from "../disk/replica_disk.ts";
 import type { Completer } from "../io/io.ts";
+import type { DirtyRegions } from "./dirty_regions.ts";
 import type { AdoptedRecord, ReplicaStore } from "./data_service.ts";
 
 /** See the module text. */
@@ -14,8 +15,14 @@ export class DiskStore implements ReplicaStore {
    *
    * @param id identifier of this copy, part of every record
    * @param boot identifier of the machine's present boot
+   * @param regions its dirty regions
    */
-  constructor(readonly disk: ReplicaDisk, readonly id: string, readonly boot: string) {}
+  constructor(
+    readonly disk: ReplicaDisk,
+    readonly id: string,
+    readonly boot: string,
+    readonly regions: DirtyRegions | undefined,
+  ) {}
 
   get bytes(): number {
     return this.disk.bytes;

@@ -55,6 +55,10 @@ export const FrameType = {
   WRITE_DURABLE: 0x4456_0002,
   /** Payload: JSON of the engine's generation and members; kept durably, then answered. */
   ADOPT: 0x4456_0003,
+  /** Asks for the map of dirty regions; the Response carries it. See regions.ts. */
+  REGIONS: 0x4456_0004,
+  /** All copies are equal and flushed in this range: its regions are clean. */
+  CLEAN: 0x4456_0005,
 } as const;
 
 /** What a peer announces it understands; bits of `drover_features`. */
@@ -63,10 +67,12 @@ export const Feature = {
   FLUSH: 1,
   /** ADOPT, and refusal of engines of an older generation. */
   GENERATION: 2,
+  /** REGIONS and CLEAN: dirty regions are recorded. */
+  REGIONS: 4,
 } as const;
 
 /** All features of this implementation. */
-export const ALL_FEATURES: number = Feature.FLUSH | Feature.GENERATION;
+export const ALL_FEATURES: number = Feature.FLUSH | Feature.GENERATION | Feature.REGIONS;
 
 /** The text of ENOSPC; peers match on it. */
 export const NO_SPACE_TEXT = "no space left on device";

@@ -54,6 +54,11 @@ function carriesData(type: number): boolean {
   return type === FrameType.WRITE || type === FrameType.WRITE_DURABLE || type === FrameType.ADOPT;
 }
 
+/** True for requests whose Response carries as many bytes as their size says. */
+function answersWithData(type: number): boolean {
+  return type === FrameType.READ || type === FrameType.REGIONS;
+}
+
 /** One connection of a server. */
 class Peer implements StreamOwner, Deferred {
   stream: Stream | undefined;
@@ -220,7 +225,7 @@ export class FrameServer implements Completer {
         this.#starved.push(peer);
         return;
       }
-      const bytes = type === FrameType.READ ? size : length;
+      const bytes = answersWithData(type) ? size : length;
       let buffer = NO_BUFFER;
       if (bytes > 0) {
         buffer = this.pool.allocate(bytes);
@@ -269,7 +274,7 @@ export class FrameServer implements Completer {
         frameTypeName(type)
       } with ${length} bytes of payload; at most ${this.#maxPayload} are accepted`;
     }
-    if (type === FrameType.READ && (size > this.#maxPayload || length > 0)) {
+    if (answersWithData(type) && (size > this.#maxPayload || length > 0)) {
       return `read of ${size} bytes with ${length} bytes of payload; at most ${this.#maxPayload} can be read at once`;
     }
     return undefined;
@@ -298,7 +303,7 @@ export class FrameServer implements Completer {
     this.#state[slot] = 3;
     if (stream === undefined || stream.closing) return this.release(slot);
     if (result < 0) return this.#replyError(slot, stream, result);
-    const read = this.#type[slot] === FrameType.READ && this.#size[slot] > 0;
+    const read = answersWithData(this.#type[slot]) && this.#size[slot] > 0;
     const at = stream.header(FRAME_BYTES);
     const length = read ? this.#size[slot] : 0;
     const size = read ? length : result;

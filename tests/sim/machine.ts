@@ -7,6 +7,8 @@
 import { type Backend, type BackendInfo, describeReplica } from "../../lib/engine/backend.ts";
 import { EngineThread, type ThreadEvent } from "../../lib/engine/thread.ts";
 import type { VolumeCalls } from "../../lib/engine/controller.ts";
+import { ReplicaDisk } from "../../lib/disk/replica_disk.ts";
+import type { Completer } from "../../lib/io/io.ts";
 import type { Handlers } from "../../lib/io/mailbox_server.ts";
 import { BufferPool } from "../../lib/io/pool.ts";
 import type { SimCluster, SimHost, SimProcess } from "../../lib/io/sim/mod.ts";
@@ -18,7 +20,7 @@ import { Code, RpcError } from "../../lib/rpc/errors.ts";
 /** Memory of a process: small, since thousands are made. */
 const ARENA_BYTES = 8 * 1024 * 1024;
 const STREAMS: StreamSizes = { window: 32 * 1024, headers: 64 * 1024, segments: 1100 };
-const POOL_BYTES = 1024 * 1024;
+const POOL_BYTES = 2 * 1024 * 1024;
 const LARGEST_BUFFER = 64 * 1024;
 /** A call to a process that died without a word ends after this, ms. */
 const CALL_TIMEOUT_MS = 3000;
@@ -158,7 +160,7 @@ export class SimEngine implements VolumeCalls {
     this.callee.process = this.host.spawn("engine", (io) => {
       this.pool = new BufferPool(io, POOL_BYTES, LARGEST_BUFFER);
       const options = { name: "vol", bytes: this.bytes, linkSizes: STREAMS };
-      const thread = new EngineThread(io, options, () => {
+      const thread = new EngineThread(io, this.pool, options, () => {
         throw new Error("no frontends here");
       }, (event) => this.onEvent(event));
       this.thread = thread;
@@ -184,4 +186,28 @@ export function simBackend(calls: Calls, from: SimHost, replica: SimReplica): Ba
     clearRebuilding: async () => void await call("setRebuilding", { rebuilding: false }),
     dispose: () => {},
   };
+}
+
+/** What a replica's directory holds, read by a process of its own. The replica must be closed. */
+export function contents(cluster: SimCluster, host: SimHost, bytes: number): Uint8Array {
+  const all = new Uint8Array(bytes);
+  let done = 0;
+  const reader = host.spawn("reader", (io) => {
+    const disk = ReplicaDisk.open(io, "/replica", { revisionCounter: false });
+    const at = io.arena.reserve(LARGEST_BUFFER, 4096);
+    const who: Completer = {
+      complete: (_tag, result) => {
+        if (result < 0) throw new Error(`a closed replica cannot be read: ${result}`);
+        all.set(io.arena.u8.subarray(at, at + result), done);
+        done += result;
+        if (done < bytes) disk.read(done, Math.min(LARGEST_BUFFER, bytes - done), at, who, 0);
+      },
+    };
+    disk.read(0, Math.min(LARGEST_BUFFER, bytes), at, who, 0);
+  }, { arenaBytes: ARENA_BYTES });
+  if (!cluster.runUntil(() => done === bytes, cluster.now + 60_000)) {
+    throw new Error("a closed replica cannot be read");
+  }
+  reader.kill();
+  return all;
 }

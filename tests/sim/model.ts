@@ -134,6 +134,11 @@ export class Model {
     for (let s = 0; s < this.sectors; s++) if (this.#possible[s].size > 1) this.#loose[s] = 1;
   }
 
+  /** All copies have been made equal. */
+  equal(): void {
+    this.#loose.fill(0);
+  }
+
   /** True while copies may differ in a sector. */
   loose(sector: number): boolean {
     return this.#loose[sector] === 1 || [...this.#possible[sector]].some((write) => write.ended === Infinity);

@@ -5,13 +5,14 @@
  * @module
  */
 import { Controller } from "../../lib/engine/controller.ts";
+import type { ThreadEvent } from "../../lib/engine/thread.ts";
 import { REPLICA_TIMEOUT_MS } from "../../lib/engine/limits.ts";
 import { Errno } from "../../lib/io/errno.ts";
 import { drawOptions, type Random, SimCluster, type SimHost } from "../../lib/io/sim/mod.ts";
 import { createLogger, Level, type Logger } from "../../lib/log/log.ts";
 import type { ptypes } from "../../lib/rpc/gen/ptypes.js";
 import { Client } from "./client.ts";
-import { Calls, simBackend, SimEngine, SimReplica } from "./machine.ts";
+import { Calls, contents, simBackend, SimEngine, SimReplica } from "./machine.ts";
 import { Model, SECTOR } from "./model.ts";
 
 /** Size of the volume: small, so that requests meet. */
@@ -93,6 +94,11 @@ class Scenario {
     this.log = createLogger({ level: Level.ERROR, format: "text", wallClock: () => 0, write: () => {} });
   }
   readonly revisionCounter: boolean;
+
+  onEvent(event: ThreadEvent): void {
+    if (event.event === "equal") this.model.equal();
+    this.controller?.onEvent(event);
+  }
 
   async run(): Promise<Outcome> {
     for (const replica of this.replicas) replica.start(VOLUME_BYTES);
@@ -179,6 +185,7 @@ class Scenario {
     for (let attempt = 1;; attempt++) {
       this.engine.spawn();
       const controller = this.newController();
+      this.controller = controller;
       try {
         await this.until(controller.start(this.replicas.map((replica) => replica.name)));
         return controller;
@@ -226,8 +233,7 @@ class Scenario {
   /** Everything that is down comes up again; faults of the last life are over. */
   revive(): void {
     this.cluster.network.heal(0.5);
-    for (const stop of this.#armed) stop();
-    this.#armed = [];
+    this.disarm();
     this.engineHost.boot();
     for (const replica of this.replicas) {
       replica.host.boot();
@@ -236,6 +242,11 @@ class Scenario {
     }
   }
   #armed: (() => void)[] = [];
+
+  /** Disks err no more. */
+  disarm(): void {
+    for (const stop of this.#armed.splice(0)) stop();
+  }
 
   /** Reads everything with the volume at rest. */
   sweep(): void {
@@ -257,10 +268,30 @@ class Scenario {
 
   /** The engine leaves in order, or is killed while it does. */
   async leave(controller: Controller): Promise<void> {
+    const complete = controller.replicas().filter((r) => r.mode === "RW").map((r) => r.name);
+    const equal = this.engine.thread?.info().readsFromOne === false;
     await this.until(controller.shutdown());
     this.engine.process?.kill();
     this.controller = undefined;
     this.cluster.run(this.cluster.now + 1000);
+    if (equal) this.compare(this.replicas.filter((replica) => complete.includes(replica.name)));
+  }
+
+  /** Copies that were closed in order hold the same. */
+  compare(replicas: readonly SimReplica[]): void {
+    this.disarm();
+    const whole = replicas.filter((replica) => replica.alive && replica.host.up);
+    for (const replica of whole) replica.kill();
+    this.cluster.run(this.cluster.now + 1000);
+    const copies = whole.map((replica) => contents(this.cluster, replica.host, VOLUME_BYTES));
+    for (let sector = 0; sector < this.model.sectors; sector++) {
+      if (this.model.loose(sector)) continue;
+      const [from, to] = [sector * SECTOR, (sector + 1) * SECTOR];
+      copies.forEach((copy, i) => {
+        if (copy.subarray(from, to).every((byte, k) => byte === copies[0][from + k])) return;
+        throw new Error(`sector ${sector} differs between ${whole[0].name} and ${whole[i].name}`);
+      });
+    }
   }
 
   died(): void {

@@ -1,0 +1,159 @@
+/**
+ * The record of regions that were written to and not yet known to be equal on all copies: `drover.regions` in the
+ * replica directory. A region is recorded durably before its first write; the engine clears it when everything
+ * in it is flushed everywhere and nothing is under way. After an unclean stop only these regions can differ.
+ *
+ * | offset | bytes | content | guards against |
+ * |-------:|------:|---------|----------------|
+ * |      0 |     8 | `DRVREGN1` | another file, another format |
+ * |      8 |     8 | size of the volume, little endian | a map of the volume before it grew |
+ * |     16 |  4080 | zeros | |
+ * |   4096 |  4096 | the map, see lib/wire/regions.ts | |
+ *
+ * A torn write of the map leaves a mixture of old and new sectors. While bits are set, a missing one belongs to
+ * a write that has not begun; while they are cleared, a left-over one costs a comparison. Both are safe.
+ *
+ * @module
+ */
+import { Errno, IoError } from "../io/errno.ts";
+import { PAGE_BYTES } from "../io/arena.ts";
+import type { Completer, Io } from "../io/io.ts";
+import { clearRegions, coversRegions, REGION_MAP_BYTES, regionBytes, setRegions } from "../wire/regions.ts";
+
+/** Name of the file. Longhorn looks at none of that name. */
+export const REGIONS_FILE = "drover.regions";
+
+const MAGIC = "DRVREGN1";
+const FILE_BYTES = PAGE_BYTES + REGION_MAP_BYTES;
+
+/** Continues what waited for a region to be recorded. @param result 0, or `-errno` */
+export type Parked = (result: number) => void;
+
+/** Memory in the arena, reserved once per volume thread. */
+export function reserveRegionMap(io: Io): number {
+  return io.arena.reserve(REGION_MAP_BYTES, PAGE_BYTES);
+}
+
+/** See the module text. */
+export class DirtyRegions implements Completer {
+  /** Bytes of a region. */
+  readonly region: number;
+  /** Bits of the regions recorded durably, and of those to be recorded with the next write. */
+  readonly #map = new Uint8Array(REGION_MAP_BYTES);
+  readonly #wanted = new Uint8Array(REGION_MAP_BYTES);
+  #parked: Parked[] = [];
+  #writing: Parked[] = [];
+  #busy = false;
+
+  private constructor(
+    readonly io: Io,
+    readonly path: string,
+    readonly fd: number,
+    readonly page: number,
+    bytes: number,
+  ) {
+    this.region = regionBytes(bytes);
+  }
+
+  /**
+   * Opens the record of a volume of so many bytes; what it holds is kept. A missing one is made; one that is
+   * damaged or of another size means that everything may differ.
+   *
+   * @param page from {@linkcode reserveRegionMap}
+   * @param unclean a missing record means "everything" instead of "nothing"
+   * @throws {IoError}
+   */
+  static open(io: Io, directory: string, bytes: number, page: number, unclean: boolean): DirtyRegions {
+    const { files } = io, path = `${directory}/${REGIONS_FILE}`;
+    const fd = files.open(path, { write: true, create: 0o600 });
+    const regions = new DirtyRegions(io, path, fd, page, bytes);
+    const content = new Uint8Array(FILE_BYTES);
+    const whole = files.readAt(fd, content, 0) === FILE_BYTES;
+    if (whole && validHeader(content, bytes)) regions.#map.set(content.subarray(PAGE_BYTES));
+    else {
+      if (unclean) setRegions(regions.#map, regions.region, 0, bytes);
+      content.fill(0);
+      content.set(header(bytes));
+      content.set(regions.#map, PAGE_BYTES);
+      files.writeAt(fd, content, 0);
+      files.sync(fd);
+      files.syncDirectory(directory);
+    }
+    regions.#wanted.set(regions.#map);
+    return regions;
+  }
+
+  /** True when a write to this range may begin. */
+  covers(offset: number, length: number): boolean {
+    return coversRegions(this.#map, this.region, offset, length);
+  }
+
+  /** Records the regions of a range, then continues. */
+  mark(offset: number, length: number, then: Parked): void {
+    setRegions(this.#wanted, this.region, offset, length);
+    this.#parked.push(then);
+    if (!this.#busy) this.#write();
+  }
+
+  /** Forgets regions: the engine says that all copies are equal there. Not durable, for a left-over does no harm. */
+  clean(offset: number, length: number, then: Parked): void {
+    clearRegions(this.#map, this.region, offset, length);
+    clearRegions(this.#wanted, this.region, offset, length);
+    this.#parked.push(then);
+    if (!this.#busy) this.#write();
+  }
+
+  #write(): void {
+    this.#busy = true;
+    [this.#writing, this.#parked] = [this.#parked, this.#writing];
+    this.io.arena.u8.set(this.#wanted, this.page);
+    this.io.writeDurable(this.fd, this.page, REGION_MAP_BYTES, PAGE_BYTES, this, 0);
+  }
+
+  /** The map was written. */
+  complete(_tag: number, result: number): void {
+    this.#busy = false;
+    // What was asked for meanwhile is not in this write: only the page that was sent counts.
+    if (result >= 0) this.#map.set(this.io.arena.u8.subarray(this.page, this.page + REGION_MAP_BYTES));
+    const done = this.#writing;
+    for (const then of done) then(result < 0 ? result : 0);
+    done.length = 0;
+    if (this.#parked.length > 0) this.#write();
+  }
+
+  /** True while the record is being written. */
+  get busy(): boolean {
+    return this.#busy;
+  }
+
+  /** Copies the map, for the engine. */
+  copyTo(bytes: Uint8Array): void {
+    bytes.set(this.#wanted);
+  }
+
+  /** Closes the file. @param clean all copies are equal: the record is removed */
+  close(clean: boolean): void {
+    this.io.files.close(this.fd);
+    if (clean) removeRegions(this.io, this.path);
+  }
+}
+
+/** Removes a record, if there is one. @throws {IoError} */
+export function removeRegions(io: Io, path: string): void {
+  try {
+    io.files.unlink(path);
+  } catch (error) {
+    if (!(error instanceof IoError) || error.errno !== Errno.ENOENT) throw error;
+  }
+}
+
+function header(bytes: number): Uint8Array {
+  const text = new Uint8Array(16);
+  text.set(new TextEncoder().encode(MAGIC));
+  new DataView(text.buffer).setBigUint64(8, BigInt(bytes), true);
+  return text;
+}
+
+function validHeader(content: Uint8Array, bytes: number): boolean {
+  return header(bytes).every((byte, i) => content[i] === byte);
+}
