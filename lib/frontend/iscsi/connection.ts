@@ -325,6 +325,7 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
   /** See {@linkcode StreamOwner}. */
   onSent(_stream: Stream, token: number): void {
     this.sender.sent(token);
+    this.#heard = true; // it takes what it asked for
     if (this.#pumpDeferred || !this.session?.hasReady) return;
     this.#pumpDeferred = true;
     this.io.defer(this.#pumper);
@@ -345,7 +346,6 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
   /** The login is done: the timer watches over silence from now on. */
   loggedIn(session: Session): void {
     this.session = session;
-    this.sender.window = session;
     this.io.cancel(this.#timer);
     this.#timer = this.io.timer(this.target.timing.pingMs, this, 0);
   }
@@ -356,6 +356,8 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
     if (this.stream.closing) return;
     if (!session) return this.close("timeout", `no login within ${timing.loginMs} ms`);
     session.pump();
+    // While memory is missing it is us who do not listen.
+    if (this.#phase === Phase.MEMORY) this.#heard = true;
     if (!this.#heard && this.#pinged) return this.close("timeout", `silent for ${2 * timing.pingMs} ms`);
     this.#pinged = !this.#heard;
     this.#heard = false;

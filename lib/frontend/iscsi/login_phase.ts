@@ -78,6 +78,8 @@ export class LoginPhase {
     c.target.openSession(c, this.#login.parameters, isid, (session) => {
       if (c.closing) return;
       if (!session) return this.#refuse(tag, LoginStatus.OUT_OF_RESOURCES, "no memory for one more session");
+      session.expCmdSN = c.loginWindow.expCmdSN;
+      sender.window = session; // the last response shows the whole window
       answer(true, session.tsih);
       this.#begin(session);
     });
@@ -85,8 +87,7 @@ export class LoginPhase {
 
   /** What was agreed on is in force from the next PDU on. */
   #begin(session: Session): void {
-    const { sender, loginWindow } = this.#c, { parameters } = session;
-    session.expCmdSN = loginWindow.expCmdSN;
+    const { sender } = this.#c, { parameters } = session;
     sender.headerDigest = parameters.headerDigest;
     sender.dataDigest = parameters.dataDigest;
     sender.segmentLength = parameters.sendSegmentLength;

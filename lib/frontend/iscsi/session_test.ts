@@ -41,6 +41,39 @@ testWorlds(
   },
 );
 
+testWorlds("of several logins of one initiator port at once, the last one stays", (io) => {
+  const bench = new Bench(io);
+  play(
+    io,
+    (function* () {
+      const first = yield* bench.initiator();
+      bench.device.holding = true;
+      first.command(rw10(0x2a, 0, 1), { out: pattern(512) }, 512);
+      yield () => bench.device.held.length === 1;
+      const next: Initiator[] = [];
+      for (let i = 0; i < 3; i++) {
+        const initiator = yield* Initiator.connect(io, bench.frontend.port);
+        initiator.loginRequest(
+          [["InitiatorName", first.name], ["TargetName", "iqn.2019-10.io.longhorn:test"]],
+          FINAL | 4 | 3,
+        );
+        next.push(initiator);
+      }
+      yield () => first.closed;
+      bench.device.release();
+      yield () => next.filter((i) => i.closed).length === 2;
+      const last = next.find((i) => !i.closed) as Initiator;
+      const response = yield* last.expect(Opcode.LOGIN_RESPONSE);
+      assert.equal(response.u16(36), 0);
+      assert.equal((response.u32(Field.MAX_CMD_SN) - response.u32(Field.EXP_CMD_SN)) | 0, SESSION_DEPTH - 1);
+      assert.deepEqual(yield* last.clearAttentions(), [Asc.NEXUS_LOSS]);
+      assert.equal(bench.frontend.sessions.length, 1);
+      yield* bench.settled();
+      yield* bench.stop(last);
+    })(),
+  );
+});
+
 testWorlds(
   "another ISID is another session, and a session handle cannot be used for a second connection",
   (io) => {

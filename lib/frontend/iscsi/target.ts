@@ -266,8 +266,10 @@ export class IscsiFrontend implements Frontend, Target, Completer {
     this.sessions.splice(this.sessions.indexOf(session), 1);
     this.unit.removeNexus(session.nexus);
     this.#sessionMemory.push(session.memory);
-    const at = this.#logins.findIndex((login) => login.port === session.nexus.port);
-    if (at >= 0) this.#logins.splice(at, 1)[0]?.go();
+    // The first of them gets its session, the next one replaces it in turn.
+    const waiting = this.#logins.filter((login) => login.port === session.nexus.port);
+    for (const login of waiting) this.#logins.splice(this.#logins.indexOf(login), 1);
+    for (const login of waiting) login.go();
     this.#checkStopped();
   }
 
@@ -286,15 +288,25 @@ export class IscsiFrontend implements Frontend, Target, Completer {
     done: (session: Session | undefined) => void,
   ): void {
     const nexus = new Nexus(parameters.initiatorName, isid);
+    nexus.attend(Asc.POWER_ON);
+    this.#open(connection, parameters, nexus, done);
+  }
+
+  /** Creates the session, or waits for the end of the one that the same initiator port still has. */
+  #open(
+    connection: Connection,
+    parameters: Parameters,
+    nexus: Nexus,
+    done: (session: Session | undefined) => void,
+  ): void {
+    if (connection.closing) return;
     const old = parameters.discovery
       ? undefined
       : this.sessions.find((s) => !s.parameters.discovery && s.nexus.port === nexus.port);
-    nexus.attend(old ? Asc.NEXUS_LOSS : Asc.POWER_ON);
-    const go = (): void => {
-      if (!connection.closing) done(this.#createSession(connection, parameters, nexus));
-    };
-    if (!old) return go();
-    this.#logins.push({ port: nexus.port, go });
+    if (!old) return done(this.#createSession(connection, parameters, nexus));
+    nexus.attentions = 0;
+    nexus.attend(Asc.NEXUS_LOSS);
+    this.#logins.push({ port: nexus.port, go: () => this.#open(connection, parameters, nexus, done) });
     for (const other of this.#connections) {
       if (other.session === old) other.close("reinstated", `${nexus.initiatorName} logged in again`);
     }
