@@ -5,7 +5,7 @@
  */
 import { sleep } from "../../tests/support/wait.ts";
 import { DroverVolume } from "./drover.ts";
-import { fineCpuMs, privateBytes } from "./proc.ts";
+import { privateBytes, threadTimes, usedMs } from "./proc.ts";
 
 const TIB = 1024 ** 4;
 /** Until what the start left behind is done, seconds. */
@@ -33,13 +33,13 @@ export async function watchIdle(directory: string, seconds: number): Promise<Idl
   await volume.start(TIB, { frontend: "socket", replicas: 1, ioMode: "direct" });
   const engine = volume.engine?.pid ?? 0, replica = volume.replicas[0]?.pid ?? 0;
   await sleep(Math.min(SETTLE_SECONDS, seconds) * 1000);
-  const before = [fineCpuMs(engine), fineCpuMs(replica)];
+  const before = { engine: threadTimes(engine), replica: threadTimes(replica) };
   await sleep(seconds * 1000);
-  const ms = (pid: number, from = 0) => Math.round((fineCpuMs(pid) - from) * 100) / 100;
+  const round = (ms: number) => Math.round(ms * 100) / 100;
   return {
     seconds,
-    engineCpuMs: ms(engine, before[0]),
-    replicaCpuMs: ms(replica, before[1]),
+    engineCpuMs: round(usedMs(before.engine, threadTimes(engine))),
+    replicaCpuMs: round(usedMs(before.replica, threadTimes(replica))),
     engineBytes: privateBytes(engine),
     replicaBytes: privateBytes(replica),
     readyMs: Math.round(volume.readyMs),

@@ -7,7 +7,7 @@
 import type { BenchResult } from "../../lib/bench/bench.ts";
 import { run } from "../../tests/support/process.ts";
 import { inRepository } from "../../tests/support/repository.ts";
-import { cpuSeconds } from "./proc.ts";
+import { CpuWatch } from "./proc.ts";
 import { type Cell, cellName, type Subject } from "./subject.ts";
 
 /** Figures of one measurement. */
@@ -111,6 +111,9 @@ async function iscsiPerf(target: string, cell: Cell, duration: Duration): Promis
   return { iops, bytesPerSecond: iops * cell.blockBytes, p50Us: null, p99Us: null };
 }
 
+/** A program that puts load on is up after this, seconds; CPU time is counted from then on. */
+const START_SECONDS = 0.4;
+
 /** Measures a cell once. */
 export async function measure(
   subject: Subject,
@@ -119,20 +122,18 @@ export async function measure(
   duration: Duration,
 ): Promise<Measurement> {
   await subject.prepare?.();
-  const kinds = Object.entries(subject.pids);
-  const before = kinds.map(([, pids]) => cpuSeconds(pids));
+  using watch = new CpuWatch(subject.pids);
   const { tool, target } = subject;
   const figures = tool === "fio"
     ? await fio(target, cell, range, duration)
     : tool === "iscsi-perf"
     ? await iscsiPerf(target, cell, duration)
     : await own(target, cell, range, duration);
-  // The ramp is work too, so the time per operation is that of both.
-  const operations = figures.iops * (duration.seconds + duration.rampSeconds);
-  const cpuUs: Record<string, number> = {};
-  for (const [i, [kind, pids]] of kinds.entries()) {
-    cpuUs[kind] = (cpuSeconds(pids) - (before[i] ?? 0)) / operations * 1e6;
-  }
+  const { seconds, rampSeconds } = duration;
+  const shares = watch.stop(START_SECONDS + rampSeconds, rampSeconds + seconds);
+  const cpuUs = Object.fromEntries(
+    Object.entries(shares).map(([kind, share]) => [kind, share / figures.iops * 1e6]),
+  );
   return {
     subject: subject.name,
     cell: cellName(cell),

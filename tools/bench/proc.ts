@@ -23,20 +23,68 @@ export function cpuSeconds(pids: readonly number[]): number {
   return ticks / TICKS_PER_SECOND;
 }
 
-/**
- * CPU time of the threads that a process has now, milliseconds, to the microsecond: for processes that use less than
- * a tick. Where the kernel does not count that (CONFIG_SCHED_INFO), the ticks.
- */
-export function fineCpuMs(pid: number): number {
+/** CPU time of the threads of a process, nanoseconds, by thread: for processes that use less than a tick. */
+export type ThreadTimes = ReadonlyMap<string, number>;
+
+/** What the threads have used so far. @throws Deno.errors.NotFound where the kernel has no CONFIG_SCHED_INFO */
+export function threadTimes(pid: number): ThreadTimes {
+  const tasks = [...Deno.readDirSync(`/proc/${pid}/task`)].map(({ name }) => name);
+  return new Map(tasks.map((task) => {
+    const [ran] = Deno.readTextFileSync(`/proc/${pid}/task/${task}/schedstat`).split(" ");
+    return [task, Number(ran)];
+  }));
+}
+
+/** What the threads have used between two looks, milliseconds. Threads that ended meanwhile count nothing. */
+export function usedMs(before: ThreadTimes, after: ThreadTimes): number {
   let ns = 0;
-  try {
-    for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
-      ns += Number(Deno.readTextFileSync(`/proc/${pid}/task/${name}/schedstat`).split(" ")[0]);
-    }
-    return ns / 1e6;
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    return cpuSeconds([pid]) * 1000;
+  for (const [task, time] of after) ns += time - (before.get(task) ?? 0);
+  return ns / 1e6;
+}
+
+/** How often {@linkcode CpuWatch} looks, milliseconds. */
+const LOOK_MS = 100;
+
+/**
+ * Watches the CPU time of processes while something else goes on, also of processes that end with it. To be used
+ * while nothing blocks the event loop.
+ */
+export class CpuWatch implements Disposable {
+  readonly #looks: { readonly at: number; readonly used: readonly number[] }[] = [];
+  readonly #timer: ReturnType<typeof setInterval>;
+
+  /** Begins. @param pids by kind of process */
+  constructor(readonly pids: Readonly<Record<string, readonly number[]>>) {
+    this.#look();
+    this.#timer = setInterval(() => this.#look(), LOOK_MS);
+  }
+
+  #look(): void {
+    this.#looks.push({ at: performance.now(), used: Object.values(this.pids).map(cpuSeconds) });
+  }
+
+  /**
+   * Ends, and returns the share of a CPU that each kind used.
+   *
+   * @param from seconds after the beginning from when on to count
+   * @param to until when
+   */
+  stop(from: number, to: number): Record<string, number> {
+    this[Symbol.dispose]();
+    const start = this.#looks[0]?.at ?? 0;
+    const inside = this.#looks.filter(({ at }) => at >= start + from * 1000 && at <= start + to * 1000);
+    const first = inside[0], last = inside.at(-1);
+    if (first === undefined || last === undefined || first === last) return {};
+    const seconds = (last.at - first.at) / 1000;
+    const shares = Object.keys(this.pids).map((kind, i) =>
+      [kind, ((last.used[i] ?? 0) - (first.used[i] ?? 0)) / seconds] as const
+    );
+    return Object.fromEntries(shares);
+  }
+
+  /** Ends without a result. */
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
   }
 }
 
