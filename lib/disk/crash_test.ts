@@ -174,8 +174,10 @@ class Driver {
   #submit(step: Step, tag: number): void {
     const { disk, model, io } = this, offset = step.sector * SECTOR, length = step.sectors * SECTOR;
     const at = this.buffers + tag * 128 * 1024;
-    model.submit(step);
-    if (step.kind !== "flush") this.submitted++;
+    if (step.kind !== "flush") {
+      model.submit(step);
+      this.submitted++;
+    }
     switch (step.kind) {
       case "flush":
         this.#places[tag] = model.acknowledged.slice();

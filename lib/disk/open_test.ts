@@ -236,6 +236,7 @@ diskTest("what is broken is refused by name; what the live chain does not need i
     put(files, `${directory}/${of}.img.meta`, recordText({ name: "", parent }));
   const put2 = (name: string, content: string) => (directory: string) =>
     put(files, `${directory}/${name}`, content);
+  const descriptors = () => [...Deno.readDirSync("/proc/self/fd")].length, before = descriptors();
   assert.throws(
     broken((d) => files.unlink(`${d}/volume-snap-a.img`)),
     /volume-snap-a.img is missing, although/,
@@ -267,6 +268,7 @@ diskTest("what is broken is refused by name; what the live chain does not need i
   fine.close();
   assert.equal(ReplicaDisk.inspect(io, `${top}/6`).state, "error");
   // Nothing that was refused is still locked or open.
+  assert.equal(descriptors(), before);
   assert.throws(() => ReplicaDisk.open(io, `${top}/1`), ChainError);
 });
 
