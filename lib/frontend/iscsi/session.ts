@@ -11,6 +11,7 @@
 import { type BufferPool, NO_BUFFER } from "../../io/pool.ts";
 import { IMMEDIATE_TASKS, SESSION_DEPTH, type SessionMemory } from "./session_memory.ts";
 import type { Parameters } from "./negotiation.ts";
+import { NO_TAG } from "./pdu.ts";
 import type { CommandWindow, Sender } from "./sender.ts";
 import type { Nexus } from "./scsi/nexus.ts";
 import { Key, NOTHING, Status } from "./scsi/sense.ts";
@@ -101,7 +102,7 @@ export class Session implements Transport, CommandWindow {
 
   /** Finds the task a Data-Out PDU belongs to. */
   findForData(tag: number, transferTag: number): Task | undefined {
-    if (transferTag === 0xffffffff) {
+    if (transferTag === NO_TAG) {
       const task = this.find(tag);
       return task?.bursting && task.transferTag === NOTHING ? task : undefined;
     }

@@ -7,14 +7,22 @@
  * @module
  */
 import type { BlockDevice } from "../../block/device.ts";
-import type { Address, Completer, Io } from "../../io/io.ts";
+import type { Completer, Io } from "../../io/io.ts";
 import { NO_TIMER } from "../../io/io.ts";
 import type { BufferPool } from "../../io/pool.ts";
 import { StreamMemory } from "../../io/stream.ts";
 import type { Frontend } from "../frontend.ts";
-import { type ChapSettings, checkChap } from "./chap.ts";
+import { checkChap } from "./chap.ts";
 import { Connection, HEADER_RING_BYTES, WINDOW_BYTES } from "./connection.ts";
 import { type CloseCode, SettingError } from "./errors.ts";
+import {
+  DEFAULT_LUN,
+  DEFAULT_TIMING,
+  type IscsiEvent,
+  type IscsiOptions,
+  MAX_CONNECTIONS,
+  type Timing,
+} from "./options.ts";
 import { type LoginPolicy, PORTAL_GROUP_TAG, sameName } from "./login.ts";
 import type { Parameters } from "./negotiation.ts";
 import { BHS_BYTES } from "./pdu.ts";
@@ -26,66 +34,18 @@ import { LogicalUnit } from "./scsi/unit.ts";
 import { Session } from "./session.ts";
 import { SessionMemory } from "./session_memory.ts";
 
-/** Connections at once when nothing else is said. */
-export const MAX_CONNECTIONS = 16;
-/** The number of the logical unit when nothing else is said: what Longhorn's tools look for. */
-export const DEFAULT_LUN = 1;
+export {
+  DEFAULT_LUN,
+  DEFAULT_TIMING,
+  type IscsiEvent,
+  type IscsiOptions,
+  MAX_CONNECTIONS,
+  targetNameOf,
+  type Timing,
+} from "./options.ts";
+
 /** Highest number of a logical unit in flat space addressing (SAM-5 section 4.7.7.3). */
 const MAX_LUN = 16383;
-
-/** Time limits, milliseconds. */
-export interface Timing {
-  /** From the connection to the end of the login. */
-  readonly loginMs: number;
-  /** Silence after which the initiator is asked for a sign of life; after twice this it is given up. */
-  readonly pingMs: number;
-  /** What initiators get to log out when the target stops. */
-  readonly farewellMs: number;
-}
-
-/** The time limits when nothing else is said. */
-export const DEFAULT_TIMING: Timing = { loginMs: 15_000, pingMs: 15_000, farewellMs: 3_000 };
-
-/** Something for the log. */
-export interface IscsiEvent {
-  /** What happened. */
-  readonly kind: "listening" | "connected" | "login" | "closed" | "refused";
-  /** Number of the connection; 0 for the listener. */
-  readonly connection: number;
-  /** Name of the initiator, empty before it is known. */
-  readonly initiator: string;
-  /** Why, for `closed` and `refused`. */
-  readonly code: CloseCode | "";
-  /** For people. */
-  readonly message: string;
-}
-
-/** How the target is to be. */
-export interface IscsiOptions {
-  /** Where to listen. Port 0 takes a free one. */
-  readonly address: Address & { readonly kind: "tcp" };
-  /** Host that initiators are told to connect to, when it is not the one listened on. */
-  readonly portalHost?: string;
-  /** Name of the target; see {@linkcode targetNameOf}. */
-  readonly targetName: string;
-  /** Number of the logical unit. Default {@linkcode DEFAULT_LUN}. */
-  readonly lun?: number;
-  /** Ask initiators for credentials. */
-  readonly chap?: ChapSettings;
-  /** Connections at once. Default {@linkcode MAX_CONNECTIONS}. */
-  readonly maxConnections?: number;
-  /** Product revision level for INQUIRY, 4 characters. */
-  readonly revision?: string;
-  /** Time limits. */
-  readonly timing?: Partial<Timing>;
-  /** Told what happens; from the loop, must return soon. */
-  readonly onEvent?: (event: IscsiEvent) => void;
-}
-
-/** The name of a volume's target, as Longhorn forms it. */
-export function targetNameOf(volume: string): string {
-  return `iqn.2019-10.io.longhorn:${volume.replaceAll("_", ":")}`;
-}
 
 /** What connections need of the target. */
 export interface Target {
@@ -182,7 +142,12 @@ export class IscsiFrontend implements Frontend, Target, Completer {
         if (session.nexus === nexus) { for (const task of session.tasks) session.abort(task); }
       }
     };
-    this.#listener = io.listen(address);
+    try {
+      this.#listener = io.listen(address);
+    } catch (error) {
+      this.unit.dispose();
+      throw error;
+    }
     this.port = io.boundPort(this.#listener);
     const host = options.portalHost ?? (isWildcard(address.host) ? undefined : address.host);
     this.#portal = host && `${host.includes(":") ? `[${host}]` : host}:${this.port}`;

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { IoError } from "../../io/errno.ts";
 import { testWorlds } from "../../io/test_kit.ts";
+import { SettingError } from "./errors.ts";
 import { Field, FINAL, IMMEDIATE, NO_TAG, Opcode, RejectReason } from "./pdu.ts";
+import { IscsiFrontend, type IscsiOptions, targetNameOf } from "./target.ts";
 import { Bench, Initiator, pattern, play, rw10, TARGET } from "./test_kit.ts";
 
 testWorlds("what is written comes back, whatever way of sending was agreed on", (io) => {
@@ -248,4 +251,22 @@ testWorlds("logging out of another connection or for recovery is answered, and t
       yield* bench.stop(initiator);
     })(),
   );
+});
+
+testWorlds("settings that cannot work and a taken port are refused, and nothing is lost by it", (io) => {
+  const bench = new Bench(io);
+  const free = bench.pool.free;
+  const make = (options: Partial<IscsiOptions>): IscsiFrontend =>
+    new IscsiFrontend(io, bench.pool, bench.memory, {
+      address: { kind: "tcp", host: "127.0.0.1", port: bench.frontend.port },
+      targetName: TARGET,
+      ...options,
+    });
+  assert.throws(() => make({}), IoError);
+  assert.throws(() => make({ lun: 16_384 }), SettingError);
+  assert.throws(() => make({ targetName: "disk 1" }), SettingError);
+  assert.throws(() => make({ chap: { user: "u", secret: "" } }), SettingError);
+  assert.equal(bench.pool.free, free);
+  assert.equal(targetNameOf("my_vol-1"), "iqn.2019-10.io.longhorn:my:vol-1");
+  play(io, bench.stop());
 });
