@@ -71,6 +71,7 @@ interface CheckFlags {
 
 /** Something that was asked for does not work here. */
 export class CheckError extends Error {
+  /** The class, for logs. */
   override readonly name = "CheckError";
 }
 
@@ -135,7 +136,10 @@ Examples:
 
 Exit status: 0 all that is needed is there; 1 something needed is missing; 2 the command line makes no sense.`;
 
-/** Adds the command. */
+/**
+ * Adds the command.
+ * @internal
+ */
 export function checkCommand(parent: Command): void {
   parent.command("check").description("what this host has and lacks for volumes, and what to do")
     .option("--dir <path...>", "directories for copies; default: as for drover volume")

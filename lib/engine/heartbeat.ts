@@ -16,7 +16,11 @@ export class Heartbeat implements Completer {
   #ms = 0;
   #running = false;
 
-  /** @param timeoutMs longest time without an answer before a replica is given up while others answer */
+  /**
+   * Does nothing before `start`.
+   *
+   * @param timeoutMs longest time without an answer before a replica is given up while others answer
+   */
   constructor(
     readonly io: Io,
     readonly slots: Slots,
@@ -54,12 +58,11 @@ export class Heartbeat implements Completer {
   /** The timer. */
   complete(): void {
     this.#timer = NO_TIMER;
-    for (const link of this.replicas.all()) link.tick(this.timeoutMs);
-    if (this.slots.used > 0) {
-      for (const link of lateLinks(this.io.now(), this.timeoutMs, this.slots, this.replicas.writers)) {
-        link.close(`no answer for more than ${this.timeoutMs / 1000} s`);
-      }
+    const links = this.replicas.all();
+    for (const link of lateLinks(this.io.now(), this.timeoutMs, this.slots, links)) {
+      link.close(`no answer for more than ${this.timeoutMs / 1000} s`);
     }
+    for (const link of links) link.tick();
     this.#arm();
   }
 }

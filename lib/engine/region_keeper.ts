@@ -19,10 +19,15 @@ import { InnerOp } from "./slots.ts";
 
 /** What the keeper needs of the volume. */
 export interface RegionHost {
+  /** Size of the volume. */
   readonly bytes: number;
+  /** Its copies. */
   readonly replicas: ReplicaSet;
+  /** Copies may differ: nothing may be told clean. */
   readonly readsFromOne: boolean;
+  /** True when no change is under way in a range. */
   quiet(offset: number, length: number): boolean;
+  /** Starts an operation, also one of the engine's own. */
   submitInner(
     op: Op | InnerOp,
     offset: number,
@@ -48,7 +53,11 @@ export class RegionKeeper implements Completer {
   #working = 0;
   #stopped = false;
 
-  /** @param volume whose regions to keep */
+  /**
+   * Begins with every region clean.
+   *
+   * @param volume whose regions to keep
+   */
   constructor(readonly io: Io, readonly volume: RegionHost) {
     this.region = regionBytes(volume.bytes);
   }

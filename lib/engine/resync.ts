@@ -38,6 +38,8 @@ export class Resync implements Completer {
   #broken = false;
 
   /**
+   * Does nothing before `start`.
+   *
    * @param pool for the buffers of the copies
    * @param done called from the loop when all copies are equal, or only one is left
    */

@@ -7,6 +7,7 @@
 
 /** The decision: the answer to the initiator, and the replicas to give up. */
 export interface Verdict {
+  /** What the initiator is told. */
   readonly answer: "good" | "full" | "error";
   /** Bits of the links to give up. */
   readonly fail: number;
