@@ -92,6 +92,11 @@ export class DataService implements FrameHandler {
     });
   }
 
+  /** True when an engine has recorded its members here since the directory was opened. */
+  get adopted(): boolean {
+    return this.#generation > 0;
+  }
+
   /** Bounds that go with this handler. */
   static readonly options: FrameServerOptions = { maxConnections: MAX_CONNECTIONS, depth: MAX_REQUESTS };
 

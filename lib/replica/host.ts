@@ -55,6 +55,8 @@ export class ReplicaHost implements Completer {
   readonly #regionMap: number;
   #closing: { readonly clean: boolean; readonly done: ((error: unknown) => void)[] } | undefined;
   #timer = NO_TIMER;
+  /** Not closed cleanly before it was opened. */
+  #unclean = false;
   /** Not closed cleanly, and the machine has been restarted since. */
   #lostUnflushed = false;
 
@@ -160,6 +162,7 @@ export class ReplicaHost implements Completer {
       size: expectedBytes || undefined,
     };
     const before = ReplicaDisk.inspect(this.io, options.directory).meta;
+    this.#unclean = before?.dirty === true;
     this.#lostUnflushed = before?.dirty === true && before.drover !== undefined &&
       before.drover.boot !== options.boot;
     const disk = ReplicaDisk.open(this.io, options.directory, open);
@@ -188,7 +191,8 @@ export class ReplicaHost implements Completer {
       this.#closing.done.push(done);
       return;
     }
-    this.#closing = { clean, done: [done] };
+    // A copy that was opened unclean and that no engine took as a member has not become clean by being looked at.
+    this.#closing = { clean: clean && (!this.#unclean || this.#service.adopted), done: [done] };
     this.#service.use(undefined, "closed");
     this.complete();
   }

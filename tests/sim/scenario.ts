@@ -96,6 +96,7 @@ class Scenario {
   readonly revisionCounter: boolean;
 
   onEvent(event: ThreadEvent): void {
+    this.cluster.note(JSON.stringify(event));
     if (event.event === "equal") this.model.equal();
     this.controller?.onEvent(event);
   }
