@@ -161,13 +161,15 @@ export class Link implements FrameClientOwner, Completer {
     return this.#adopting > 0;
   }
 
-  /** Pings when it is time; fails the link when a ping was not answered for `timeoutMs`. */
-  tick(timeoutMs: number): void {
+  /** Milliseconds since a ping was sent that has no answer yet; 0 when there is none. */
+  pingAge(now: number): number {
+    return this.#state === "up" && this.#pinging ? now - this.#pingSentAt : 0;
+  }
+
+  /** Pings when it is time. How long to wait for an answer is not for one link to decide: see patience.ts. */
+  tick(): void {
     if (this.#state !== "up") return;
     const now = this.io.now();
-    if (this.#pinging && now - this.#pingSentAt > timeoutMs) {
-      return this.close(`no answer to a ping for ${Math.round((now - this.#pingSentAt) / 1000)} s`);
-    }
     if (!this.#pinging && now - this.#pingSentAt >= PING_INTERVAL_MS - 10) {
       this.#pinging = true;
       this.#pingSentAt = now;

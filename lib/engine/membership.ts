@@ -14,7 +14,7 @@
  * @module
  */
 import type { Completer, Io } from "../io/io.ts";
-import { Feature } from "../wire/frame.ts";
+import { Feature, SUPERSEDED_TEXT } from "../wire/frame.ts";
 import { ADOPT_RETRY_MS } from "./limits.ts";
 import type { Link } from "./link.ts";
 
@@ -108,7 +108,8 @@ export class Membership implements Completer {
   /** A replica answered ADOPT. */
   onReply(link: Link, result: number, text: string): void {
     this.#pending &= ~link.bit;
-    if (result < 0 && this.host.participants().length > 1) {
+    // Superseded: this will never be recorded, and what is held must not wait for it.
+    if (result < 0 && (this.host.participants().length > 1 || text.includes(SUPERSEDED_TEXT))) {
       return this.host.fail(link, `cannot record the members: ${text}`);
     }
     if (result < 0) {

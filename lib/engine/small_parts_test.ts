@@ -24,6 +24,8 @@ interface Late {
   readonly links: readonly Mode[];
   /** Age of a request in ms, and the indices of the links that have not answered it. */
   readonly requests: readonly (readonly [age: number, waiting: readonly number[]])[];
+  /** Ages of the links' pings, ms. */
+  readonly pings?: readonly number[];
   readonly late: readonly number[];
 }
 
@@ -42,16 +44,42 @@ const LATE: Readonly<Record<string, Late>> = {
   "the last copy has 2 S": { links: ["RW"], requests: [[2 * S, [0]]], late: [] },
   "the last copy after 2 S": { links: ["RW"], requests: [[2 * S + 1, [0]]], late: [0] },
   "an incomplete copy has S only": { links: ["RW", "WO"], requests: [[S + 1, [0, 1]]], late: [1] },
+  "a ping without answer counts like a request": {
+    links: ["RW", "RW"],
+    requests: [],
+    pings: [S + 1, 0],
+    late: [0],
+  },
+  "pings that nobody answers have 2 S": {
+    links: ["RW", "RW"],
+    requests: [],
+    pings: [2 * S, 2 * S],
+    late: [],
+  },
+  "pings that nobody answers, after 2 S": {
+    links: ["RW", "RW"],
+    requests: [],
+    pings: [2 * S + 1, 2 * S],
+    late: [0],
+  },
+  "one late with a request, the other with a ping": {
+    links: ["RW", "RW"],
+    requests: [[S + 1, [0]]],
+    pings: [0, S + 1],
+    late: [],
+  },
   "a punctual incomplete copy does not count": {
     links: ["RW", "WO"],
     requests: [[S + 1, [0]]],
     late: [],
   },
 };
-for (const [name, { links, requests, late }] of Object.entries(LATE)) {
+for (const [name, { links, requests, pings, late }] of Object.entries(LATE)) {
   Deno.test(`who is given up: ${name}`, () => {
     const slots = new Slots(), now = 1_000_000;
-    const fake = links.map((mode, i) => ({ mode, bit: 1 << i }) as Link);
+    const fake = links.map((mode, i) =>
+      ({ mode, bit: 1 << i, pingAge: () => pings?.[i] ?? 0 }) as unknown as Link
+    );
     for (const [age, waiting] of requests) {
       const slot = slots.take();
       slots.state[slot] = SlotState.ACTIVE;

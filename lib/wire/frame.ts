@@ -77,6 +77,9 @@ export const ALL_FEATURES: number = Feature.FLUSH | Feature.GENERATION | Feature
 /** The text of ENOSPC; peers match on it. */
 export const NO_SPACE_TEXT = "no space left on device";
 
+/** How the text begins that refuses an engine of an older generation; engines match on it. */
+export const SUPERSEDED_TEXT = "this engine was superseded";
+
 /** The peer broke the protocol; the connection is closed. */
 export class WireError extends Error {
   /** The class, for logs. */
