@@ -16,7 +16,9 @@ import { FRAME_BYTES, FrameType, MAX_ERROR_BYTES, MAX_FRAME_PAYLOAD, putFrame } 
 import type { FrameHandler, FrameServerOptions } from "./handler.ts";
 import { FrameServer } from "./server.ts";
 
+/** Bytes. */
 export const KIB = 1024;
+/** Bytes. */
 export const MIB: number = KIB * KIB;
 
 /** Runs the loop until the condition holds. Gives up after ten seconds, with `what` in the error. */
@@ -36,14 +38,19 @@ export function idle(io: Io, ms = 20): void {
 
 /** One reply. */
 export interface Received {
+  /** Number of the request. */
   readonly sequence: number;
+  /** As for `FrameClientOwner.onReply`. */
   readonly result: number;
+  /** Of an error, else empty. */
   readonly text: string;
+  /** A copy of what came. */
   readonly data: Uint8Array;
 }
 
 /** A client in the test's own loop. */
 export class TestClient implements FrameClientOwner {
+  /** The connection. */
   readonly client: FrameClient;
   /** In order of arrival. */
   readonly replies: Received[] = [];
@@ -57,7 +64,11 @@ export class TestClient implements FrameClientOwner {
   readonly #outbox: number;
   #used = 0;
 
-  /** @param room bytes that may be sent in all, and received at once */
+  /**
+   * Takes a connected socket.
+   *
+   * @param room bytes that may be sent in all, and received at once
+   */
   constructor(readonly io: Io, fd: number, readonly room = MAX_FRAME_PAYLOAD, sizes: StreamSizes = {}) {
     this.#inbox = io.arena.reserve(room, 4096);
     this.#outbox = io.arena.reserve(room, 4096);
@@ -135,17 +146,25 @@ export class TestClient implements FrameClientOwner {
 
 /** A request as the handler got it. */
 export interface Taken {
+  /** One of `FrameType`. */
   readonly type: number;
+  /** Byte offset in the disk. */
   readonly offset: number;
+  /** Bytes. */
   readonly size: number;
+  /** Arena offset of the data. */
   readonly at: number;
+  /** Number of the connection. */
   readonly peer: number;
+  /** Whom to answer. */
   readonly who: Completer;
+  /** The server's number for it. */
   readonly tag: number;
 }
 
 /** A disk in memory behind a server. Answers by itself, or when told to. */
 export class TestHandler implements FrameHandler {
+  /** What writes have left. */
   readonly disk: Uint8Array;
   /** Requests that wait for {@linkcode TestHandler.answer}. */
   readonly held: Taken[] = [];
@@ -157,12 +176,15 @@ export class TestHandler implements FrameHandler {
   auto = true;
   /** Result instead of the work. */
   fail: ((request: Taken) => number) | undefined;
+  /** Text of Error frames. */
   text: (request: { type: number; offset: number; size: number; result: number }) => string = ({ result }) =>
     `failed with ${result}`;
+  /** Numbers of the connections that ended, in order. */
   readonly gone: number[] = [];
   readonly #later: Later;
   #now: Taken[] = [];
 
+  /** A disk of zeros. */
   constructor(readonly io: Io, bytes: number) {
     this.disk = new Uint8Array(bytes);
     this.#later = new Later(io, 4096, {
@@ -244,7 +266,11 @@ export class RawPeer {
   readonly #at: number;
   readonly #vector: number;
 
-  /** @param room most bytes sent at once */
+  /**
+   * Takes a connected socket.
+   *
+   * @param room most bytes sent at once
+   */
   constructor(readonly io: Io, readonly fd: number, readonly room = 64 * 1024) {
     assert(fd >= 0, `no socket: ${fd}`);
     this.#at = io.arena.reserve(room, 4096);
@@ -280,6 +306,7 @@ export class RawPeer {
     return sum;
   }
 
+  /** Closes the socket, whatever the peer has sent. */
   close(): void {
     this.io.close(this.fd);
   }
@@ -299,20 +326,29 @@ export function pattern(length: number, seed: number): Uint8Array {
 
 /** A server of tests, see {@linkcode setUpServer}. */
 export interface ServerSetup extends Disposable {
+  /** Where it listens. */
   readonly address: Address;
+  /** What does the requests. */
   readonly handler: TestHandler;
+  /** Where it takes its buffers. */
   readonly pool: BufferPool;
+  /** The server. */
   readonly server: FrameServer;
+  /** What it told of connections, in order. */
   readonly problems: string[];
   /** The test has stopped the server itself. */
   stopped: boolean;
+  /** Connects a client, which ends with the server. */
   connect(room?: number): TestClient;
 }
 
 /** Sizes of a server of tests. */
 export interface SetupOptions extends FrameServerOptions {
+  /** Size of the disk. */
   readonly diskBytes?: number;
+  /** Bytes of the pool. */
   readonly poolBytes?: number;
+  /** Largest buffer of the pool, bytes. */
   readonly largest?: number;
 }
 
