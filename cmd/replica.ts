@@ -23,6 +23,7 @@ interface Flags {
   readonly replicaInstanceName: string;
   readonly snapshotMaxCount: string;
   readonly encrypted: boolean;
+  readonly acceptFault: boolean;
   readonly ioMode: string;
   readonly debug: boolean;
 }
@@ -56,6 +57,11 @@ function commandLine() {
     .option("--snapshot-max-count <n>", "limit for snapshots", "250")
     .option("--snapshot-max-size <size>", "accepted for compatibility", "")
     .option("--data-server-protocol <kind>", "tcp is the only one", "tcp")
+    .option(
+      "--accept-fault",
+      "use the directory though it noted a fault: what was flushed may be lost",
+      false,
+    )
     .option("--encrypted", "the volume is encrypted by its user", false)
     .option("--sync-agent", "accepted for compatibility")
     .option("--sync-agent-port-count <n>", "accepted for compatibility", "10")
@@ -91,6 +97,7 @@ function threadOptions(directory: string, flags: Flags): ReplicaOptions {
     unmapMarkChainRemoved: flags.unmapMarkDiskChainRemoved,
     snapshotMaxCount: count,
     encrypted: flags.encrypted,
+    acceptFault: flags.acceptFault,
     boot: bootId(),
   };
 }

@@ -15,6 +15,8 @@ import { Requests } from "./requests.ts";
 
 /** What the data path asks of the directory it works in. */
 export interface Directory {
+  /** Notes durably, as well as it can, why the replica must not be used any more. Does not throw. */
+  noteFault(reason: string): void;
   /** Makes sure that `volume.meta` says Dirty, durably. @throws {IoError} */
   markDirty(): void;
   /**
@@ -74,7 +76,9 @@ export class DiskCore {
 
   /** Declares the replica bad for good: from now on every request fails with EIO. The first reason stays. */
   fail(reason: string): void {
-    if (this.#fault === "") this.#fault = reason;
+    if (this.#fault !== "") return;
+    this.#fault = reason;
+    this.directory.noteFault(reason);
   }
 
   /** 0, or the `-errno` that a request for a range gets at once. */

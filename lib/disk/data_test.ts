@@ -7,7 +7,8 @@ import { openIo } from "../io/open.ts";
 import { settle, type Start } from "../io/test_kit.ts";
 import { tempDir } from "../../tests/support/temp.ts";
 import { DiskMemory } from "./memory.ts";
-import { type OpenReplicaOptions, ReplicaDisk } from "./replica_disk.ts";
+import type { OpenReplicaOptions } from "./open_options.ts";
+import { ReplicaDisk } from "./replica_disk.ts";
 import { Awaited, BLOCK, block, type HandmadeDisk, longhornView, make, put } from "./test_kit.ts";
 
 const VOLUME = 5 * 1024 * 1024 + 16 * BLOCK;

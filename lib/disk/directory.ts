@@ -31,11 +31,11 @@ export type ClosedState = "initial" | "closed" | "error";
 
 /** What can be told about a directory without opening it. */
 export interface Inspection {
-  /** `initial`: no replica here yet; `closed`: one that can be opened; `error`: `volume.meta` is unreadable. */
+  /** `initial`: no replica here yet; `closed`: one that can be opened; `error`: `volume.meta` is unreadable or notes a fault. */
   readonly state: ClosedState;
-  /** Content of `volume.meta`, when closed. */
+  /** Content of `volume.meta`, when it is readable. */
   readonly meta?: VolumeMeta;
-  /** Why the state is `error`. */
+  /** Why `volume.meta` is unreadable. */
   readonly error?: MetadataError | IoError;
 }
 
@@ -73,7 +73,8 @@ export function writeVolumeMeta(files: Files, directory: string, meta: VolumeMet
 export function inspect(files: Files, directory: string): Inspection {
   try {
     const meta = readVolumeMeta(files, directory);
-    return meta ? { state: "closed", meta } : { state: "initial" };
+    if (!meta) return { state: "initial" };
+    return { state: meta.error === "" ? "closed" : "error", meta };
   } catch (error) {
     if (error instanceof MetadataError || error instanceof IoError) return { state: "error", error };
     throw error;

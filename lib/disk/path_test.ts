@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { Errno } from "../io/errno.ts";
 import { SimCluster, type SimHost, type SimIo, type SimOverrides } from "../io/sim/mod.ts";
-import { type OpenReplicaOptions, ReplicaDisk } from "./replica_disk.ts";
+import type { OpenReplicaOptions } from "./open_options.ts";
+import { ReplicaDisk } from "./replica_disk.ts";
 import { REQUEST_SLOTS } from "./requests.ts";
 import { BLOCK, block, type HandmadeReplica, make } from "./test_kit.ts";
 

@@ -29,6 +29,7 @@ import { lockDirectory } from "./lock.ts";
 import { DiskMemory } from "./memory.ts";
 import { closeAll, openChain, type OpenedChain } from "./open_chain.ts";
 import { snapshotDiskName } from "./names.ts";
+import type { OpenReplicaOptions } from "./open_options.ts";
 import { ReadPath } from "./read_path.ts";
 import {
   describeReplica,
@@ -41,24 +42,6 @@ import { NO_COUNTER, openCounter, RevisionCounter } from "./revision_counter.ts"
 import { UnmapPath } from "./unmap_path.ts";
 import type { DroverRecord, VolumeMeta } from "./volume_meta.ts";
 import { WritePath } from "./write_path.ts";
-
-/** How to open a replica. */
-export interface OpenReplicaOptions {
-  /** `direct` (default): past the page cache; `cached`: through it. */
-  readonly ioMode?: "direct" | "cached" | undefined;
-  /** Count writes in `revision.counter` (default), or leave that file alone. */
-  readonly revisionCounter?: boolean | undefined;
-  /** Path of the backing file; default: what `volume.meta` says. */
-  readonly backingFile?: string | undefined;
-  /** Size of the volume, bytes; only used when `volume.meta` was lost. */
-  readonly size?: number | undefined;
-  /** Memory in the arena; default: reserves its own, which is for good. */
-  readonly memory?: DiskMemory | undefined;
-  /** An unmap marks the snapshots below the head as removed. */
-  readonly unmapMarkChainRemoved?: boolean | undefined;
-  /** Limit for snapshots; default {@linkcode MAX_SNAPSHOTS}. */
-  readonly snapshotMaxCount?: number | undefined;
-}
 
 /** An open replica directory; see the module text. */
 export class ReplicaDisk implements Directory {
@@ -129,7 +112,8 @@ export class ReplicaDisk implements Directory {
     this.unmapMarkChainRemoved = options.unmapMarkChainRemoved ?? false;
     this.snapshotMaxCount = options.snapshotMaxCount ?? MAX_SNAPSHOTS;
     const loaded = loadDirectory(io.files, directory, options);
-    const { meta, set, chain } = loaded;
+    const { set, chain } = loaded;
+    const meta = acceptedMeta(directory, loaded.meta, options.acceptFault ?? false);
     this.#set = set;
     this.notes = loaded.notes;
     // The last block of such a volume cannot be written directly without making the file longer.
@@ -149,7 +133,7 @@ export class ReplicaDisk implements Directory {
     this.#core.dirty = meta.dirty;
     this.#meta = meta;
     try {
-      if (loaded.rewrite) writeVolumeMeta(io.files, directory, meta);
+      if (loaded.rewrite || meta !== loaded.meta) writeVolumeMeta(io.files, directory, meta);
       this.#counter = startCounter(this.#core, directory, options.revisionCounter ?? true);
     } catch (error) {
       closeAll(io.files, opened.layers);
@@ -297,6 +281,18 @@ export class ReplicaDisk implements Directory {
     this.#writeMeta({ ...this.#meta, dirty: true });
   }
 
+  /**
+   * See {@linkcode Directory}. The kernel forgets a failed write-back: the next sync of the same file succeeds
+   * without having written it. Only a note on disk keeps the replica from being trusted after it was reopened.
+   */
+  noteFault(reason: string): void {
+    try {
+      this.#writeMeta({ ...this.#meta, dirty: true, error: reason });
+    } catch {
+      // The disk takes nothing any more. It stays dirty, and bad for as long as it is open.
+    }
+  }
+
   /** See {@linkcode Directory}. */
   unmapDepth(): number {
     const { layers } = this.#core;
@@ -324,6 +320,17 @@ export class ReplicaDisk implements Directory {
     }
   }
 
+  #syncAll(): void {
+    const { files } = this.#io;
+    try {
+      if (!this.#flushes.clean) files.sync(this.#core.headFd);
+      if (this.#counter.fd !== NO_COUNTER) files.sync(this.#counter.fd);
+    } catch (error) {
+      this.#core.fail("the last sync failed: what was written before may be lost");
+      throw error;
+    }
+  }
+
   /**
    * Closes the replica: syncs everything and notes in `volume.meta` that it is clean. A bad replica stays dirty.
    * Only while no request is under way. The files are closed and the lock is released in any case.
@@ -338,8 +345,7 @@ export class ReplicaDisk implements Directory {
     const { files } = this.#io, { layers } = this.#core;
     try {
       if (this.#core.fault === "") {
-        if (!this.#flushes.clean) files.sync(layers.head.fd);
-        if (this.#counter.fd !== NO_COUNTER) files.sync(this.#counter.fd);
+        this.#syncAll();
         if (this.#meta.dirty && clean) this.#writeMeta({ ...this.#meta, dirty: false });
       }
     } finally {
@@ -348,6 +354,16 @@ export class ReplicaDisk implements Directory {
       files.close(this.#lock);
     }
   }
+}
+
+/** The state to go on with. @throws {ReplicaStateError} when a fault was noted and is not accepted */
+function acceptedMeta(directory: string, meta: VolumeMeta, accept: boolean): VolumeMeta {
+  if (meta.error === "") return meta;
+  if (accept) return { ...meta, error: "" };
+  throw new ReplicaStateError(
+    `replica ${directory} is bad: ${meta.error}. Replace it by a rebuild; if there is no other copy, ` +
+      `start it once with --accept-fault and check the data`,
+  );
 }
 
 function newMap(size: number, opened: OpenedChain): BlockMap {

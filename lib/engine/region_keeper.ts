@@ -24,7 +24,7 @@ export interface RegionHost {
   /** Its copies. */
   readonly replicas: ReplicaSet;
   /** Copies may differ: nothing may be told clean. */
-  readonly readsFromOne: boolean;
+  readonly turns: { readonly single: boolean };
   /** True when no change is under way in a range. */
   quiet(offset: number, length: number): boolean;
   /** Starts an operation, also one of the engine's own. */
@@ -114,7 +114,7 @@ export class RegionKeeper implements Completer {
       first++;
     }
     // A copy that may differ stays recorded until it was made equal.
-    if (!able || this.volume.readsFromOne || isClean(this.#candidates) || this.#working > 0) {
+    if (!able || this.volume.turns.single || isClean(this.#candidates) || this.#working > 0) {
       return this.#arm();
     }
     this.#working = 1;
@@ -123,7 +123,7 @@ export class RegionKeeper implements Completer {
 
   #flushed(result: number): void {
     const region = this.region, { bytes } = this.volume;
-    if (result >= 0 && !this.volume.readsFromOne) {
+    if (result >= 0 && !this.volume.turns.single) {
       // What was written to since the flush began is dirty again.
       for (let i = 0; i < REGION_MAP_BYTES; i++) this.#candidates[i] &= ~this.#recent[i];
       let runs = 0;

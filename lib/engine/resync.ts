@@ -132,7 +132,7 @@ export class Resync implements Completer {
 
   #finish(): void {
     this.volume.regions.adopt(this.#map);
-    this.volume.readsFromOne = false;
+    this.volume.turns.single = false;
     this.done({ bytes: this.#bytes });
   }
 }

@@ -120,3 +120,8 @@ export function changes(op: Op | InnerOp): boolean {
   return op === InnerOp.COPY || op === InnerOp.CLEAN || op === Op.WRITE || op === Op.UNMAP ||
     op === Op.WRITE_DURABLE;
 }
+
+/** True while an operation waits for data from a replica. A COPY does until its source has answered. */
+export function reads(op: number, good: number): boolean {
+  return op === Op.READ || op === InnerOp.REGIONS || (op === InnerOp.COPY && good === 0);
+}

@@ -152,7 +152,7 @@ export class EngineThread implements VolumeEvents {
 
   #start({ names, generation, readFromOne }: StartBody, reply: Reply): void {
     for (const name of names) this.volume.admit(name, "RW");
-    this.volume.readsFromOne = readFromOne;
+    this.volume.turns.single = readFromOne;
     this.#starting = reply;
     this.volume.start(generation);
   }
@@ -176,7 +176,7 @@ export class EngineThread implements VolumeEvents {
       requests: volume.used,
       replicas: volume.replicas.views(),
       totals: volume.meters.totals(),
-      readsFromOne: volume.readsFromOne,
+      readsFromOne: volume.turns.single,
     };
   }
 
@@ -201,7 +201,7 @@ export class EngineThread implements VolumeEvents {
     if (starting) {
       if (this.volume.replicas.readers.length > 0) {
         starting.ok(record);
-        if (this.volume.readsFromOne) this.#resync();
+        if (this.volume.turns.single) this.#resync();
       } else starting.error(new Error("no available backend due to replica error"));
     }
     this.notify({ event: "members", record });

@@ -25,13 +25,15 @@ import { Overlaps } from "./overlap.ts";
 import { RegionKeeper } from "./region_keeper.ts";
 import { ReplicaSet } from "./replica_set.ts";
 import type { VolumeEvents, VolumeOptions } from "./volume_options.ts";
-import { changes, InnerOp, Slots, SlotState } from "./slots.ts";
+import { changes, InnerOp, reads, Slots, SlotState } from "./slots.ts";
 import { Turns } from "./turns.ts";
 import { judge } from "./verdict.ts";
 
 /** See the module text. */
 export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   readonly name: string;
+  /** Size in bytes. */
+  bytes: number;
   /** The copies. */
   readonly replicas: ReplicaSet;
   /** Counters for metrics. */
@@ -39,8 +41,8 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   readonly #slots = new Slots();
   readonly #overlaps: Overlaps;
   readonly #membership: Membership;
-  #bytes: number;
-  readonly #turns = new Turns();
+  /** Whom to read from; `single` while copies may differ. */
+  readonly turns: Turns = new Turns();
   #started = false;
   readonly #heartbeat: Heartbeat;
   /** Which regions may differ between copies. */
@@ -56,18 +58,13 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
    */
   constructor(readonly io: Io, readonly options: VolumeOptions, readonly events: VolumeEvents) {
     this.name = options.name;
-    this.#bytes = options.bytes;
+    this.bytes = options.bytes;
     this.#overlaps = new Overlaps(this.#slots.offset, this.#slots.length);
     this.#membership = new Membership(io, this);
     this.#later = new Later(io, SLOTS, { complete: (slot, result) => this.#finish(slot, result) });
     this.replicas = new ReplicaSet(io, this, options.local, options.linkSizes);
     this.#heartbeat = new Heartbeat(io, this.#slots, this.replicas, options.timeoutMs ?? REPLICA_TIMEOUT_MS);
     this.regions = new RegionKeeper(io, this);
-  }
-
-  /** Size in bytes. */
-  get bytes(): number {
-    return this.#bytes;
   }
 
   /** Requests under way. */
@@ -91,16 +88,6 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   admit(name: string, mode: "RW" | "WO"): void {
     this.replicas.admit(name, mode);
     if (this.#started) this.#membership.change();
-  }
-
-  /** True while reads go to one replica only, because copies may differ. */
-  get readsFromOne(): boolean {
-    return this.#turns.single;
-  }
-
-  /** Says whether copies may differ. */
-  set readsFromOne(single: boolean) {
-    this.#turns.single = single;
   }
 
   /** True when no change is under way in a range. */
@@ -145,7 +132,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
     s.startedAt[slot] = this.io.now();
     this.#heartbeat.busy();
     if (
-      !(offset >= 0 && length >= 0 && offset + length <= this.#bytes) || offset % SECTOR_BYTES ||
+      !(offset >= 0 && length >= 0 && offset + length <= this.bytes) || offset % SECTOR_BYTES ||
       length % SECTOR_BYTES || ((op === Op.READ || op === Op.WRITE) && length > MAX_FRAME_PAYLOAD)
     ) {
       return this.#answerLater(slot, -Errno.EINVAL);
@@ -204,7 +191,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
     if (readers.length === 0) {
       return this.#answerLater(slot, s.result[slot] < 0 ? s.result[slot] : -Errno.EIO);
     }
-    this.#readFrom(slot, readers[this.#turns.next(readers.length)], FrameType.READ);
+    this.#readFrom(slot, readers[this.turns.next(readers.length)], FrameType.READ);
   }
 
   #readFrom(slot: number, link: Link | undefined, type: number): void {
@@ -296,7 +283,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
     const s = this.#slots;
     const verdict = judge(s.good[slot], s.bad[slot], s.full[slot], this.replicas.readersMask);
     this.#failAll(verdict.fail);
-    if (verdict.differ) this.#turns.single = true;
+    if (verdict.differ) this.turns.single = true;
     if (verdict.answer === "good") return this.#finish(slot, s.result[slot]);
     this.#finish(slot, verdict.answer === "full" ? -Errno.ENOSPC : -Errno.EIO);
   }
@@ -409,9 +396,4 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
     this.retire();
     for (const link of this.replicas.all()) link.close("the volume is being closed");
   }
-}
-
-/** True while an operation waits for data from a replica. A COPY does until its source has answered. */
-function reads(op: number, good: number): boolean {
-  return op === Op.READ || op === InnerOp.REGIONS || (op === InnerOp.COPY && good === 0);
 }

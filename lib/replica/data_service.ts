@@ -60,6 +60,9 @@ const SILENCE_CHECK_MS = 10_000;
 const MAX_CONNECTIONS = 64;
 const MAX_REQUESTS = 512;
 
+/** Generation of a connection whose engine's adoption ended with a close of the directory. */
+const REVOKED = -1;
+
 /** See the module text. */
 export class DataService implements FrameHandler {
   #store: ReplicaStore | undefined;
@@ -107,7 +110,9 @@ export class DataService implements FrameHandler {
     this.#store = store;
     this.#state = state;
     this.#generation = 0;
-    this.#peerGeneration.fill(0);
+    // A connection that had adopted belongs to an engine that did not see this: it must not pass for one that
+    // never adopts.
+    for (let i = 0; i < MAX_CONNECTIONS; i++) if (this.#peerGeneration[i] > 0) this.#peerGeneration[i] = REVOKED;
   }
 
   /** See {@linkcode FrameHandler}. */

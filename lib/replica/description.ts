@@ -16,11 +16,11 @@ export type ReplicaDescription = ptypes.IReplica;
 export function describeClosed(
   found: Inspection,
   id: string,
-  options: { readonly revisionCounter: boolean },
+  options: { readonly revisionCounter: boolean; readonly acceptFault?: boolean },
 ): ReplicaDescription {
   const { meta } = found;
   return {
-    state: found.state,
+    state: meta && options.acceptFault ? "closed" : found.state,
     size: String(meta?.size ?? 0),
     sectorSize: meta?.sectorSize ?? 0,
     dirty: meta?.dirty ?? false,

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { type OpenReplicaOptions, ReplicaDisk } from "../disk/replica_disk.ts";
+import type { OpenReplicaOptions } from "../disk/open_options.ts";
+import { ReplicaDisk } from "../disk/replica_disk.ts";
 import { DiskMemory } from "../disk/memory.ts";
 import { type Address, type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import type { Handlers, Reply } from "../io/mailbox_server.ts";
@@ -35,6 +36,8 @@ export interface ReplicaOptions {
   readonly snapshotMaxCount: number;
   /** The volume is encrypted by its user; noted at the creation. */
   readonly encrypted: boolean;
+  /** Use the directory though it noted a fault; see {@linkcode OpenReplicaOptions}. */
+  readonly acceptFault?: boolean;
   /** Identifier of the machine's present boot. */
   readonly boot: string;
   /** Sizes of the data connections' buffers; default: for production. */
@@ -160,6 +163,7 @@ export class ReplicaHost implements Completer {
       unmapMarkChainRemoved: options.unmapMarkChainRemoved,
       snapshotMaxCount: options.snapshotMaxCount,
       size: expectedBytes || undefined,
+      acceptFault: options.acceptFault ?? false,
     };
     const before = ReplicaDisk.inspect(this.io, options.directory).meta;
     this.#unclean = before?.dirty === true;

@@ -142,7 +142,7 @@ class Scenario {
     this.revive();
     const lost = this.members().every((replica) => this.cut.has(replica));
     const controller = await this.start();
-    this.controller = controller;
+    if (!controller) return false;
     this.cluster.note(`started ${JSON.stringify(controller.replicas())} lost=${lost && this.started}`);
     if (lost && this.started) model.powerLost();
     this.started = true;
@@ -161,6 +161,18 @@ class Scenario {
     return true;
   }
   started = false;
+
+  /** What a replica says of its state. */
+  state(replica: SimReplica): string {
+    let state = "";
+    replica.callee.process?.enter(() =>
+      replica.callee.handlers["get"]({}, {
+        ok: (value) => state = (value as ptypes.IReplica).state ?? "",
+        error: () => {},
+      })
+    );
+    return state;
+  }
 
   /** The replicas that are complete by the newest record on any disk. */
   members(): SimReplica[] {
@@ -182,7 +194,7 @@ class Scenario {
   }
 
   /** Starts the engine. A replica that still waits for an engine that vanished is found closed a little later. */
-  async start(): Promise<Controller> {
+  async start(): Promise<Controller | undefined> {
     for (let attempt = 1;; attempt++) {
       this.engine.spawn();
       const controller = this.newController();
@@ -191,6 +203,8 @@ class Scenario {
         await this.until(controller.start(this.replicas.map((replica) => replica.name)));
         return controller;
       } catch (error) {
+        // A copy whose disk failed a sync is not used again; when all have, the volume is lost, and says so.
+        if (this.members().some((replica) => this.state(replica) === "error")) return undefined;
         const why = controller.replicas().map((r) => `${r.name} ${r.mode} ${r.reason}`).join("; ");
         if (attempt === 3) {
           throw new Error(`the volume does not start though all replicas are there: ${error} ${why}`, {
