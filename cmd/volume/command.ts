@@ -17,7 +17,8 @@ Examples:
   drover volume serve data --size 10GiB --dir /disk1 /disk2 /disk3      one copy on each disk
   drover volume serve data --frontend nbd --listen unix:/run/data.nbd
 
-The volume runs in the foreground until Ctrl-C. A disk that is mounted is not taken away: unmount it first. The crash
+The volume runs in the foreground until Ctrl-C. A disk that is mounted is not taken away: unmount it first (Ctrl-C
+twice within two seconds takes it away regardless, after its file system was synced). The crash
 of a replica does not interrupt it; when the engine dies, the volume stops. What was flushed is on the disks of all
 healthy copies in every case.
 

@@ -299,7 +299,7 @@ class Serving {
   async #serve(stack: VolumeStack): Promise<string | undefined> {
     let silent = 0;
     for (;;) {
-      if (this.#signals.count > 0 && await this.#mayEnd(stack)) return undefined;
+      if (this.#signals.asked && await this.#mayEnd(stack)) return undefined;
       if (this.#ended.has("engine")) {
         return `the engine died (${this.#ended.get("engine")}); the volume is down`;
       }
@@ -316,25 +316,28 @@ class Serving {
     }
   }
 
-  /** Takes the disk away; a disk in use stays until the second signal. */
+  /** Takes the disk away. A disk in use stays, unless that is insisted on. */
   async #mayEnd(stack: VolumeStack): Promise<boolean> {
-    const count = this.#signals.count;
-    if (count > 1) {
-      this.#display.warn("stopping although the disk is in use: its users will see I/O errors");
-      return true;
-    }
     try {
       const insisted = new Promise<void>((resolve) => {
-        this.#wake = () => this.#signals.count > count && resolve();
+        this.#wake = () => this.#signals.insisted && resolve();
+        this.#wake();
       });
       await Promise.race([stack.stopFrontend(), insisted]);
-      return true;
     } catch (error) {
-      const text = error instanceof Error ? error.message : String(error);
-      this.#display.warn(`not stopped: ${text}\nThen press Ctrl-C again; twice to stop regardless.`);
-      if (this.#signals.count === count) this.#signals.forget();
-      return false;
+      if (!this.#signals.insisted) {
+        const text = error instanceof Error ? error.message : String(error);
+        this.#display.warn(
+          `not stopped: ${text}\nThen press Ctrl-C again. (Twice within two seconds stops regardless.)`,
+        );
+        this.#signals.refuse();
+        return false;
+      }
     }
+    if (this.#signals.insisted) {
+      this.#display.warn("stopping whoever uses the disk: its users may see I/O errors");
+    }
+    return true;
   }
 
   #report(health: VolumeHealth): void {

@@ -1,41 +1,49 @@
 /**
- * SIGINT and SIGTERM, counted: the first asks, the second insists. The end of a lifeline counts as two: nobody is
- * left to answer.
+ * SIGINT and SIGTERM: one asks, two in a row insist. The end of a lifeline insists too: nobody is left to answer.
  *
  * @module
  */
-
 import { LIFELINE_VARIABLE, untilStdinEnds } from "../support/program.ts";
 
-/** So many leave no choice. */
-const INSIST = 2;
-/** From the first one counted on, so many end the process at once: something hangs. */
-const PATIENCE = 3;
+/** Signals this close together belong to one wish, milliseconds. */
+const TOGETHER_MS = 2_000;
+/** So many in a row end the process at once: something hangs. */
+const PATIENCE = 4;
 
 /** See the module text. Listens from its making on. */
 export class Signals {
-  /** Signals since the start, or since they were forgotten. */
-  count = 0;
-  /** Called after each. */
+  /** The end is wished for. */
+  asked = false;
+  /** The end is wished for whatever is in use. */
+  insisted = false;
+  /** Called after each signal. */
   onSignal: () => void = () => {};
+  #last = -Infinity;
+  #inARow = 0;
 
   /** Begins to listen. */
   constructor() {
     for (const signal of ["SIGINT", "SIGTERM"] as const) {
-      Deno.addSignalListener(signal, () => {
-        if (++this.count > PATIENCE) Deno.exit(130);
-        this.onSignal();
-      });
+      Deno.addSignalListener(signal, () => this.#signal(performance.now()));
     }
     if (Deno.env.get(LIFELINE_VARIABLE) !== "stdin") return;
     untilStdinEnds().then(() => {
-      this.count = INSIST;
+      this.asked = this.insisted = true;
       this.onSignal();
     });
   }
 
-  /** Starts to count anew. */
-  forget(): void {
-    this.count = 0;
+  #signal(now: number): void {
+    this.#inARow = now - this.#last < TOGETHER_MS ? this.#inARow + 1 : 1;
+    this.#last = now;
+    if (this.#inARow > PATIENCE) Deno.exit(130);
+    this.asked = true;
+    this.insisted ||= this.#inARow > 1;
+    this.onSignal();
+  }
+
+  /** The wish was refused. One that was insisted on cannot be. */
+  refuse(): void {
+    this.asked = this.insisted;
   }
 }

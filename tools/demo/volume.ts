@@ -107,9 +107,9 @@ export class ServedVolume {
   /** Ends it in order; nothing happens when it has ended. @throws {DemoError} when it did not do so in time */
   async stop(): Promise<void> {
     if (!this.#running) return;
-    // Twice: the second signal says that nobody is going to unmount anything.
     this.#signal("SIGTERM");
-    const insist = setTimeout(() => this.#signal("SIGTERM"), STOP_MS / 3);
+    // Without its lifeline it does not wait for anybody to unmount anything.
+    const insist = setTimeout(() => this.#process.stdin.abort().catch(() => {}), STOP_MS / 3);
     const kill = setTimeout(() => this.#signal("SIGKILL"), STOP_MS);
     const { code } = await this.#ended;
     clearTimeout(insist);
