@@ -295,7 +295,7 @@ class Scenario {
   /** Copies that were closed in order hold the same. */
   compare(replicas: readonly SimReplica[]): void {
     this.disarm();
-    const whole = replicas.filter((replica) => replica.alive && replica.host.up);
+    const whole = replicas.filter((r) => r.alive && r.host.up && this.state(r) === "closed");
     for (const replica of whole) replica.kill();
     this.cluster.run(this.cluster.now + 1000);
     const copies = whole.map((replica) => contents(this.cluster, replica.host, VOLUME_BYTES));
