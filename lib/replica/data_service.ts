@@ -12,7 +12,7 @@ import { Errno, errnoText } from "../io/errno.ts";
 import { type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import { Later } from "../io/later.ts";
 import type { FrameHandler, FrameServerOptions } from "../wire/server.ts";
-import { FrameType, frameTypeName } from "../wire/frame.ts";
+import { FrameType, frameTypeName, SUPERSEDED_TEXT } from "../wire/frame.ts";
 import { REGION_MAP_BYTES } from "../wire/regions.ts";
 import type { DirtyRegions } from "./dirty_regions.ts";
 
@@ -59,6 +59,9 @@ const SILENCE_CHECK_MS = 10_000;
 /** Most connections and requests of one replica. */
 const MAX_CONNECTIONS = 64;
 const MAX_REQUESTS = 512;
+
+/** Longest record that is kept, bytes: far above what the identifiers of all members take. */
+const MAX_RECORD_BYTES = 16 * 1024;
 
 /** Generation of a connection whose engine's adoption ended with a close of the directory. */
 const REVOKED = -1;
@@ -112,7 +115,9 @@ export class DataService implements FrameHandler {
     this.#generation = 0;
     // A connection that had adopted belongs to an engine that did not see this: it must not pass for one that
     // never adopts.
-    for (let i = 0; i < MAX_CONNECTIONS; i++) if (this.#peerGeneration[i] > 0) this.#peerGeneration[i] = REVOKED;
+    for (let i = 0; i < MAX_CONNECTIONS; i++) {
+      if (this.#peerGeneration[i] > 0) this.#peerGeneration[i] = REVOKED;
+    }
   }
 
   /** See {@linkcode FrameHandler}. */
@@ -164,7 +169,7 @@ export class DataService implements FrameHandler {
     }
     // With a single member there is no other copy to differ from.
     if (regions && this.#generation > 0 && this.#several && !regions.covers(offset, size)) {
-      return this.#mark(regions, type, offset, size, at, who, tag);
+      return this.#mark(regions, type, offset, size, at, peer, who, tag);
     }
     this.#change(store, type, offset, size, at, who, tag);
   }
@@ -189,6 +194,7 @@ export class DataService implements FrameHandler {
     offset: number,
     size: number,
     at: number,
+    peer: number,
     who: Completer,
     tag: number,
   ): void {
@@ -197,6 +203,8 @@ export class DataService implements FrameHandler {
       if (result < 0 || !store || store.regions !== regions) {
         return who.complete(tag, result < 0 ? result : -Errno.ENODEV);
       }
+      // A newer engine may have come meanwhile.
+      if (this.#peerGeneration[peer] < this.#generation) return who.complete(tag, -Errno.EPERM);
       this.#change(store, type, offset, size, at, who, tag);
     });
   }
@@ -239,7 +247,9 @@ export class DataService implements FrameHandler {
   }
 
   #adopt(store: ReplicaStore, length: number, at: number, peer: number, who: Completer, tag: number): void {
-    const record = parseRecord(this.io.arena.u8.slice(at, at + length));
+    const record = length > MAX_RECORD_BYTES
+      ? undefined
+      : parseRecord(this.io.arena.u8.slice(at, at + length));
     if (record === undefined) return this.#answer(-Errno.EPROTO, who, tag);
     const known = store.record;
     const durable = known?.generation ?? 0;
@@ -266,7 +276,7 @@ export class DataService implements FrameHandler {
     if (store.fault !== "") return `ping failure due to ${store.fault}`;
     switch (result) {
       case -Errno.EPERM:
-        return `this engine was superseded: the replica serves generation ${this.#generation} only`;
+        return `${SUPERSEDED_TEXT}: the replica serves generation ${this.#generation} only`;
       case -Errno.EINVAL:
         if (type === FrameType.READ) return "unexpected EOF";
         return `${

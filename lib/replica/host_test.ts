@@ -1,0 +1,242 @@
+import assert from "node:assert/strict";
+import type { Io } from "../io/io.ts";
+import { BufferPool } from "../io/pool.ts";
+import { settleOne, testWorlds } from "../io/test_kit.ts";
+import { FrameType } from "../wire/frame.ts";
+import { pattern, TestClient, until } from "../wire/test_kit.ts";
+import type { ReplicaDescription } from "./description.ts";
+import { ReplicaHost, type ReplicaOptions } from "./host.ts";
+
+const BYTES = 8 * 1024 * 1024;
+
+interface Setup extends Disposable {
+  readonly host: ReplicaHost;
+  readonly directory: string;
+  readonly problems: string[];
+  call(kind: string, body?: unknown): ReplicaDescription;
+  connect(): TestClient;
+}
+
+function setUp(io: Io, parent: string, options: Partial<ReplicaOptions> = {}): Setup {
+  const directory = `${parent}/r`, problems: string[] = [], clients: TestClient[] = [];
+  const host = new ReplicaHost(
+    io,
+    new BufferPool(io, 4 * 1024 * 1024, 1024 * 1024),
+    {
+      directory,
+      data: { kind: "tcp", host: "127.0.0.1", port: 0 },
+      ioMode: "direct",
+      revisionCounter: false,
+      backingFile: "",
+      unmapMarkChainRemoved: false,
+      snapshotMaxCount: 250,
+      encrypted: false,
+      boot: "boot-1",
+      streamSizes: { window: 64 * 1024, headers: 64 * 1024 },
+      ...options,
+    },
+    () => "made-up-id",
+    (error) => problems.push(error.message),
+  );
+  const call = (kind: string, body: unknown = {}): ReplicaDescription => {
+    let answer: { value?: ReplicaDescription; error?: unknown } | undefined;
+    host.handlers()[kind](body, {
+      ok: (value) => void (answer = { value: value as ReplicaDescription }),
+      error: (error) => void (answer = { error }),
+    });
+    until(io, `the answer to ${kind}`, () => answer !== undefined);
+    if (answer?.error !== undefined) throw answer.error;
+    return answer?.value ?? {};
+  };
+  const connect = () => {
+    const client = TestClient.connect(
+      io,
+      { kind: "tcp", host: "127.0.0.1", port: host.dataPort },
+      1024 * 1024,
+    );
+    clients.push(client);
+    return client;
+  };
+  const dispose = () => {
+    let done = false;
+    host.stop(() => done = true);
+    until(io, "the host's end", () => done);
+    for (const client of clients) client.end();
+  };
+  return { host, directory, problems, call, connect, [Symbol.dispose]: dispose };
+}
+
+const adoption = (generation: number, members = ["made-up-id"]) =>
+  new TextEncoder().encode(JSON.stringify({ generation, revision: 1, members }));
+
+function adopt(client: TestClient, generation: number): void {
+  const payload = adoption(generation);
+  assert.equal(client.ask(FrameType.ADOPT, 0, payload.length, payload).result, 0);
+}
+
+testWorlds("a replica is created, opened, written, closed and found as it was left", (io, parent) => {
+  using setup = setUp(io, parent);
+  const { call } = setup;
+  assert.equal(call("get").state, "initial");
+  const created = call("create", { bytes: BYTES });
+  assert.deepEqual([created.state, created.size, created.sectorSize], ["closed", String(BYTES), 512]);
+  assert.equal(call("create", { bytes: 2 * BYTES }).size, String(BYTES), "there is one already");
+  const opened = call("open", { expectedBytes: BYTES });
+  assert.deepEqual([opened.state, opened.dirty, opened.rebuilding], ["open", false, false]);
+  assert.deepEqual(opened.chain, ["volume-head-000.img"]);
+  assert.ok((opened.droverFeatures ?? 0) > 0);
+  assert.equal(opened.drover?.id, "made-up-id");
+  const client = setup.connect(), data = pattern(8192, 1);
+  adopt(client, 1);
+  assert.equal(client.ask(FrameType.WRITE, 4096, data.length, data).result, 8192);
+  assert.deepEqual([call("get").state, call("get").dirty], ["dirty", true]);
+  const closed = call("close");
+  assert.deepEqual([closed.state, closed.dirty], ["closed", false]);
+  assert.deepEqual(closed.drover?.members, ["made-up-id"]);
+  assert.match(client.ask(FrameType.PING, 0, 0).text, /ping failure: replica state closed/);
+  assert.equal(call("close").state, "closed");
+  call("open", { expectedBytes: BYTES });
+  const again = setup.connect();
+  adopt(again, 2);
+  assert.deepEqual(again.ask(FrameType.READ, 4096, 8192).data, data);
+});
+
+testWorlds("calls that make no sense now say so", (io, parent) => {
+  using setup = setUp(io, parent);
+  const { call } = setup;
+  assert.throws(() => call("open", { expectedBytes: 0 }), /there is no replica in .*: create it first/);
+  call("create", { bytes: BYTES });
+  assert.throws(() => call("setRebuilding", { rebuilding: true }), /replica is not open/);
+  assert.throws(() => call("setRevisionCounter", { counter: 1 }), /replica is not open/);
+  call("setUnmapMarkChain", { enabled: true });
+  call("setSnapshotMaxCount", { count: 5 });
+  call("open", { expectedBytes: 0 });
+  assert.throws(() => call("open", { expectedBytes: 0 }), /replica is already open/);
+  assert.throws(
+    () => call("setRebuilding", { rebuilding: false }),
+    /cannot set rebuilding=false from state open/,
+  );
+  assert.equal(call("setRebuilding", { rebuilding: true }).state, "rebuilding");
+  assert.equal(call("setRebuilding", { rebuilding: false }).state, "open");
+  assert.equal(call("setSnapshotMaxSize", { bytes: 1 }).state, "open");
+  assert.equal(call("reload").state, "open");
+});
+
+testWorlds("the revision counter counts changes where it is on", (io, parent) => {
+  using setup = setUp(io, parent, { revisionCounter: true });
+  const { call } = setup;
+  call("create", { bytes: BYTES });
+  const before = call("open", { expectedBytes: 0 });
+  assert.equal(before.revisionCounterDisabled, false);
+  const client = setup.connect();
+  for (let i = 0; i < 5; i++) client.ask(FrameType.WRITE, i * 4096, 4096, pattern(4096, i));
+  assert.equal(Number(call("get").revisionCounter), Number(before.revisionCounter) + 5);
+  assert.equal(Number(call("setRevisionCounter", { counter: 77 }).revisionCounter), 77);
+  call("close");
+  assert.equal(Number(call("open", { expectedBytes: 0 }).revisionCounter), 77);
+});
+
+testWorlds("a close waits for the requests that are under way, and several closes are one", (io, parent) => {
+  using setup = setUp(io, parent);
+  const { host, call } = setup;
+  call("create", { bytes: BYTES });
+  call("open", { expectedBytes: 0 });
+  const client = setup.connect(), data = pattern(64 * 1024, 1);
+  client.ask(FrameType.PING, 0, 0);
+  for (let i = 0; i < 8; i++) client.request(100 + i, FrameType.WRITE, i * data.length, data.length, data);
+  until(io, "requests under way", () => (host.disk?.underWay ?? 0) > 0 || client.replies.length > 1);
+  const ends: unknown[] = [];
+  for (let i = 0; i < 3; i++) host.close(true, (error) => ends.push(error));
+  until(io, "the close", () => ends.length === 3);
+  assert.deepEqual(ends, [undefined, undefined, undefined]);
+  client.wait(9);
+  const good = client.replies.slice(1).filter(({ result }) => result >= 0).map(({ sequence }) =>
+    sequence - 100
+  );
+  assert.equal(call("get").dirty, false);
+  call("open", { expectedBytes: 0 });
+  for (const i of good) {
+    assert.deepEqual(client.ask(FrameType.READ, i * data.length, data.length).data, data, `write ${i}`);
+  }
+});
+
+testWorlds("an engine that vanishes leaves the replica closed and marked as not clean", (io, parent) => {
+  using setup = setUp(io, parent);
+  const { host, call } = setup;
+  call("create", { bytes: BYTES });
+  call("open", { expectedBytes: 0 });
+  const client = setup.connect();
+  adopt(client, 1);
+  client.ask(FrameType.WRITE, 0, 4096, pattern(4096, 1));
+  client.end();
+  until(io, "the close", () => host.disk === undefined);
+  const left = call("get");
+  assert.deepEqual([left.state, left.dirty], ["closed", true]);
+  const opened = call("open", { expectedBytes: 0 });
+  assert.deepEqual([opened.state, opened.drover?.lostUnflushed], ["dirty", false]);
+});
+
+testWorlds("a restart of the machine after an unclean stop is told", (io, parent) => {
+  {
+    using setup = setUp(io, parent);
+    setup.call("create", { bytes: BYTES });
+    setup.call("open", { expectedBytes: 0 });
+    const client = setup.connect();
+    adopt(client, 1);
+    client.ask(FrameType.WRITE, 0, 4096, pattern(4096, 1));
+    client.end();
+    until(io, "the close", () => setup.host.disk === undefined);
+  }
+  using setup = setUp(io, parent, { boot: "boot-2" });
+  assert.equal(setup.call("open", { expectedBytes: 0 }).drover?.lostUnflushed, true);
+});
+
+testWorlds("deleting removes the replica and nothing else", (io, parent) => {
+  using setup = setUp(io, parent);
+  const { call, directory } = setup;
+  call("create", { bytes: BYTES });
+  call("open", { expectedBytes: 0 });
+  const client = setup.connect();
+  client.ask(FrameType.WRITE, 0, 4096, pattern(4096, 1));
+  Deno.writeTextFileSync(`${directory}/notes.txt`, "mine");
+  assert.equal(call("delete").state, "initial");
+  assert.deepEqual([...Deno.readDirSync(directory)].map(({ name }) => name), ["notes.txt"]);
+  call("create", { bytes: BYTES });
+  Deno.removeSync(`${directory}/notes.txt`);
+  call("delete");
+  assert.throws(() => Deno.statSync(directory), Deno.errors.NotFound);
+  call("create", { bytes: BYTES });
+});
+
+testWorlds("cached and direct I/O, aligned and not, are the same disk", (io, parent) => {
+  for (const ioMode of ["cached", "direct", "cached"] as const) {
+    using setup = setUp(io, parent, { ioMode });
+    setup.call("create", { bytes: BYTES });
+    setup.call("open", { expectedBytes: 0 });
+    const client = setup.connect();
+    for (
+      const [offset, length] of [[0, 4096], [5, 3], [4090, 5000], [BYTES - 1, 1], [0, 0], [100_000, 70_001]]
+    ) {
+      const data = pattern(length, offset + ioMode.length);
+      assert.equal(client.ask(FrameType.WRITE, offset, length, data).result, length);
+      assert.deepEqual(
+        client.ask(FrameType.READ, offset, length).data,
+        data,
+        `${ioMode} ${offset}+${length}`,
+      );
+    }
+    assert.match(client.ask(FrameType.READ, BYTES, 1).text, /unexpected EOF/);
+    assert.match(client.ask(FrameType.WRITE, BYTES - 1, 2, pattern(2, 1)).text, /beyond the size/);
+  }
+});
+
+testWorlds("a directory that is gone, or that nobody can read, is described all the same", (io, parent) => {
+  using setup = setUp(io, parent);
+  setup.call("create", { bytes: BYTES });
+  Deno.writeTextFileSync(`${setup.directory}/volume.meta`, "{ this is not JSON");
+  assert.equal(setup.call("get").state, "error");
+  assert.throws(() => setup.call("open", { expectedBytes: 0 }), /volume\.meta/);
+  settleOne(io, (who, tag) => io.timer(1, who, tag));
+  Deno.removeSync(setup.directory, { recursive: true });
+  assert.equal(setup.call("get").state, "initial");
+});
