@@ -31,8 +31,8 @@ that only they had are gone then, and they can never come back.
 
 Exit status: 0 stopped in order; 1 it could not start or could not go on; 2 the command line makes no sense.`;
 
-/** The command with its subcommands. */
-export function volumeCommand(parent: Command): Command {
+/** Adds the command with its subcommands. */
+export function volumeCommand(parent: Command): void {
   const volume = parent.command("volume").description(
     "replicated volumes of this machine, without a control plane",
   );
@@ -48,7 +48,6 @@ export function volumeCommand(parent: Command): Command {
   volume.command("rm <name>").description("remove a volume that is not in use, with its data")
     .option(...where).option("-y, --yes", "do not ask")
     .action(removeVolume);
-  return volume;
 }
 
 function serve(volume: Command): void {
