@@ -14,6 +14,7 @@ import {
   RpcError,
 } from "../rpc/mod.ts";
 import type { ReplicaMethods } from "../rpc/services.ts";
+import { GENERATION_KEY } from "../wire/frame.ts";
 import type { Candidate } from "./election.ts";
 
 /** Control calls to one replica; the only part of a start that differs between production and tests. */
@@ -26,7 +27,9 @@ export interface Backend {
   get(): Promise<BackendInfo>;
   /** Opens it. @param bytes expected size; 0 = not checked. @returns as {@linkcode get} */
   open(upgrade: boolean, bytes: number): Promise<BackendInfo>;
-  /** Closes it; nothing happens when it is not open. */
+  /** Of the engine, once it is known: a replica that serves a newer one by then is not closed. */
+  generation: number;
+  /** Closes it if it was opened through this object; somebody else's is left alone. */
   close(): Promise<void>;
   /** Clears a left-over rebuilding flag, best effort. */
   clearRebuilding(): Promise<void>;
@@ -64,6 +67,8 @@ export function replicaBackend(address: string, identity: BackendIdentity, unixD
 }
 
 class ReplicaBackend implements Backend {
+  generation = 0;
+  #opened = false;
   readonly #client: RpcClient<ReplicaMethods>;
 
   constructor(readonly name: string, readonly data: Address, identity: BackendIdentity) {
@@ -76,11 +81,15 @@ class ReplicaBackend implements Backend {
 
   async open(upgrade: boolean, bytes: number): Promise<BackendInfo> {
     const request = { isUpgrade: upgrade, expectedBackendSize: bytes };
-    return describeReplica((await this.#client.unary("replicaOpen", request)).replica);
+    const { replica } = await this.#client.unary("replicaOpen", request);
+    this.#opened = true;
+    return describeReplica(replica);
   }
 
   async close(): Promise<void> {
-    await this.#client.unary("replicaClose", {});
+    if (!this.#opened) return;
+    const metadata = this.generation > 0 ? { [GENERATION_KEY]: String(this.generation) } : {};
+    await this.#client.unary("replicaClose", {}, { metadata });
   }
 
   async clearRebuilding(): Promise<void> {

@@ -222,6 +222,7 @@ export class Controller {
       );
     }
     this.#bytes = election.bytes;
+    for (const { backend } of this.#replicas.values()) backend.generation = election.generation;
     const names = election.chosen.map((c) => c.name);
     const body: StartBody = { names, generation: election.generation, readFromOne: election.unclean };
     await this.thread.call("start", body, THREAD_TIMEOUT_MS);

@@ -106,6 +106,11 @@ export class DataService implements FrameHandler {
   /** Bounds that go with this handler. */
   static readonly options: FrameServerOptions = { maxConnections: MAX_CONNECTIONS, depth: MAX_REQUESTS };
 
+  /** Generation of the engine that is served; 0 = none has adopted since the directory was opened. */
+  get generation(): number {
+    return this.#generation;
+  }
+
   /** Serves an open directory from now on, or none. @param state for answers to pings */
   use(store: ReplicaStore | undefined, state: string): void {
     this.io.cancel(this.#timer);

@@ -5,6 +5,7 @@
  * @module
  */
 import { type Handlers, type ptypes, type ReplicaMethods, unimplemented } from "../rpc/mod.ts";
+import { GENERATION_KEY } from "../wire/frame.ts";
 
 /** The volume thread of a replica, as its main thread uses it. */
 export interface ReplicaCalls {
@@ -29,7 +30,7 @@ export function replicaHandlers(thread: ReplicaCalls): Handlers<ReplicaMethods> 
     replicaGet: () => run("get"),
     replicaOpen: (request) =>
       run("open", { upgrade: request.isUpgrade, expectedBytes: request.expectedBackendSize }),
-    replicaClose: () => run("close"),
+    replicaClose: (_request, call) => run("close", { generation: Number(call.metadata(GENERATION_KEY) ?? NaN) }),
     replicaReload: () => run("reload"),
     rebuildingSet: (request) => run("setRebuilding", { rebuilding: request.rebuilding }),
     revisionCounterSet: (request) => run("setRevisionCounter", { counter: request.counter }),

@@ -182,6 +182,7 @@ export function simBackend(calls: Calls, from: SimHost, replica: SimReplica): Ba
     data: { kind: "tcp", host: replica.host.name, port: 10001 },
     get: () => call("get"),
     open: (upgrade, expectedBytes) => call("open", { upgrade, expectedBytes }),
+    generation: 0,
     close: async () => void await call("close"),
     clearRebuilding: async () => void await call("setRebuilding", { rebuilding: false }),
     dispose: () => {},
