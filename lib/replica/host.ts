@@ -113,7 +113,8 @@ export class ReplicaHost implements Completer {
       get: now(() => {}),
       open: now(({ expectedBytes }) => this.open(Number(expectedBytes))),
       close: (body, reply) => {
-        this.#refuseOld(Number((body as Record<string, unknown>).generation));
+        const { generation } = body as Record<string, unknown>;
+        if (typeof generation === "number") this.#refuseOld(generation);
         this.close(true, (error) => error === undefined ? reply.ok(this.describe()) : reply.error(error));
       },
       reload: settled((done) =>

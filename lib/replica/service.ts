@@ -30,7 +30,10 @@ export function replicaHandlers(thread: ReplicaCalls): Handlers<ReplicaMethods> 
     replicaGet: () => run("get"),
     replicaOpen: (request) =>
       run("open", { upgrade: request.isUpgrade, expectedBytes: request.expectedBackendSize }),
-    replicaClose: (_request, call) => run("close", { generation: Number(call.metadata(GENERATION_KEY) ?? NaN) }),
+    replicaClose: (_request, call) => {
+      const generation = call.metadata(GENERATION_KEY);
+      return run("close", generation === undefined ? {} : { generation: Number(generation) });
+    },
     replicaReload: () => run("reload"),
     rebuildingSet: (request) => run("setRebuilding", { rebuilding: request.rebuilding }),
     revisionCounterSet: (request) => run("setRevisionCounter", { counter: request.counter }),
