@@ -24,7 +24,7 @@ export class Later implements Deferred {
 
   /** Queues a pair. */
   push(tag: number, result: number): void {
-    assert(this.#count < this.capacity, "too many answers queued");
+    if (this.#count === this.capacity) assert.fail("too many answers queued");
     const i = (this.#first + this.#count++) % this.capacity;
     this.#tags[i] = tag;
     this.#results[i] = result;
