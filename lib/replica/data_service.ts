@@ -75,8 +75,11 @@ export class DataService implements FrameHandler {
   #several = false;
   readonly #peerGeneration = new Float64Array(MAX_CONNECTIONS);
   #problem = "";
-  /** When the adopted engine was heard last, ms of `io.now()`; checked while one is adopted. */
-  #heard = 0;
+  /**
+   * When the adopted engine was heard last, ms of `io.now()`; checked while one is adopted. One element: a fraction in
+   * a field would be an object of its own at every request.
+   */
+  readonly #heard = new Float64Array(1);
   #timer: number = NO_TIMER;
   readonly #later: Later;
   readonly #whoLater: (Completer | undefined)[] = [];
@@ -154,7 +157,7 @@ export class DataService implements FrameHandler {
     tag: number,
   ): void {
     const store = this.#store;
-    this.#heard = this.io.now();
+    this.#heard[0] = this.io.now();
     if (store === undefined || store.fault !== "") return this.#answer(-Errno.ENODEV, who, tag);
     if (type === FrameType.PING) return this.#answer(0, who, tag);
     if (type === FrameType.ADOPT) return this.#adopt(store, size, at, peer, who, tag);
@@ -231,7 +234,7 @@ export class DataService implements FrameHandler {
     complete: () => {
       this.#timer = NO_TIMER;
       if (this.#store === undefined || this.#generation === 0) return;
-      if (this.io.now() - this.#heard > SILENCE_MS) return this.onAbandoned();
+      if (this.io.now() - this.#heard[0] > SILENCE_MS) return this.onAbandoned();
       this.#timer = this.io.timer(SILENCE_CHECK_MS, this.#watch, 0);
     },
   };
