@@ -31,8 +31,8 @@ export interface Backend {
   generation: number;
   /** Closes it if it was opened through this object; somebody else's is left alone. */
   close(): Promise<void>;
-  /** Clears a left-over rebuilding flag, best effort. */
-  clearRebuilding(): Promise<void>;
+  /** Notes durably that a rebuild was begun or ended. A copy with the note is not used at a start. */
+  setRebuilding(rebuilding: boolean): Promise<void>;
   /** Frees the connection. */
   dispose(): void;
 }
@@ -92,8 +92,8 @@ class ReplicaBackend implements Backend {
     await this.#client.unary("replicaClose", {}, { metadata });
   }
 
-  async clearRebuilding(): Promise<void> {
-    await this.#client.unary("rebuildingSet", { rebuilding: false });
+  async setRebuilding(rebuilding: boolean): Promise<void> {
+    await this.#client.unary("rebuildingSet", { rebuilding });
   }
 
   dispose(): void {
@@ -122,6 +122,7 @@ export function describeReplica(replica: ptypes.IReplica | null | undefined): Ba
     headModifiedNs: replica.lastModifyTime ?? 0,
     headBytes: replica.headFileSize ?? 0,
     dirty: replica.dirty ?? false,
+    chainLength: replica.chain?.length ?? 0,
     features: replica.droverFeatures ?? 0,
     id: replica.drover?.id ?? "",
     generation: replica.drover?.generation ?? 0,

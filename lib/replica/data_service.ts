@@ -24,6 +24,8 @@ export interface AdoptedRecord {
   readonly revision: number;
   /** Identifiers of the copies that have every acknowledged write. */
   readonly members: readonly string[];
+  /** Copies that get writes: the members and one that is being filled. Not kept. */
+  readonly copies?: number;
 }
 
 /** What the data service needs from an open replica directory. Completions as everywhere. */
@@ -264,7 +266,7 @@ export class DataService implements FrameHandler {
     if (record.generation < Math.max(this.#generation, durable)) return this.#answer(-Errno.EPERM, who, tag);
     this.#peerGeneration[peer] = record.generation;
     this.#generation = record.generation;
-    this.#several = record.members.length > 1;
+    this.#several = (record.copies ?? record.members.length) > 1;
     if (this.#timer === NO_TIMER) this.#timer = this.io.timer(SILENCE_CHECK_MS, this.#watch, 0);
     if (!known || durable !== record.generation || known.revision < record.revision) {
       try {
@@ -315,10 +317,10 @@ function parseRecord(bytes: Uint8Array): AdoptedRecord | undefined {
     return undefined;
   }
   if (typeof value !== "object" || value === null) return undefined;
-  const { generation, revision, members } = value as Record<string, unknown>;
+  const { generation, revision, members, copies } = value as Record<string, unknown>;
   if (!isCount(generation) || generation === 0 || !isCount(revision)) return undefined;
   if (!Array.isArray(members) || !members.every((m): m is string => typeof m === "string")) return undefined;
-  return { generation, revision, members };
+  return { generation, revision, members, ...(isCount(copies) ? { copies } : {}) };
 }
 
 function isCount(value: unknown): value is number {

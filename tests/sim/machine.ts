@@ -13,6 +13,7 @@ import type { Handlers } from "../../lib/io/mailbox_server.ts";
 import { BufferPool } from "../../lib/io/pool.ts";
 import type { SimCluster, SimHost, SimProcess } from "../../lib/io/sim/mod.ts";
 import type { StreamSizes } from "../../lib/io/stream_memory.ts";
+import { deleteReplica } from "../../lib/replica/remove.ts";
 import { ReplicaHost, type ReplicaOptions } from "../../lib/replica/host.ts";
 import type { ptypes } from "../../lib/rpc/gen/ptypes.js";
 import { Code, RpcError } from "../../lib/rpc/errors.ts";
@@ -80,6 +81,16 @@ export class Calls {
     });
   }
 
+  /** Resolves after a time. */
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) =>
+      this.cluster.schedule(ms, () => {
+        this.moved++;
+        resolve();
+      })
+    );
+  }
+
   #delay(from: SimHost, to: SimHost): number {
     return (from === to ? 0.02 : 0.3) * (1 + this.cluster.random.unit() * 3);
   }
@@ -126,6 +137,13 @@ export class SimReplica {
       if (bytes > 0) host.create(bytes);
       this.callee.handlers = host.handlers();
     }, { arenaBytes: ARENA_BYTES });
+  }
+
+  /** Starts the process with an empty directory. */
+  wipe(bytes: number): void {
+    const eraser = this.host.spawn("eraser", (io) => deleteReplica(io.files, "/replica"));
+    eraser.kill();
+    this.start(bytes);
   }
 
   kill(): void {
@@ -184,7 +202,7 @@ export function simBackend(calls: Calls, from: SimHost, replica: SimReplica): Ba
     open: (upgrade, expectedBytes) => call("open", { upgrade, expectedBytes }),
     generation: 0,
     close: async () => void await call("close"),
-    clearRebuilding: async () => void await call("setRebuilding", { rebuilding: false }),
+    setRebuilding: async (rebuilding) => void await call("setRebuilding", { rebuilding }),
     dispose: () => {},
   };
 }

@@ -32,7 +32,7 @@ const FAULTS = [
   "all disks full",
 ];
 /** A life ends after this, virtual ms, whatever hangs. */
-const LIFE_MS = 20 * REPLICA_TIMEOUT_MS;
+const LIFE_MS = 200 * REPLICA_TIMEOUT_MS;
 
 /** What a seed did, for the campaign's summary. */
 export interface Outcome {
@@ -40,12 +40,14 @@ export interface Outcome {
   readonly failed: number;
   readonly lives: number;
   readonly faults: number;
+  /** Copies that were filled anew. */
+  readonly rebuilt: number;
   readonly events: number;
 }
 
-/** Runs one seed. @throws {SimFailure} with the trace */
-export async function runSeed(seed: number): Promise<Outcome> {
-  using cluster = new SimCluster(seed, drawOptions(seed));
+/** Runs one seed. @param traceEvents how many events a failure shows @throws {SimFailure} with the trace */
+export async function runSeed(seed: number, traceEvents = 4096): Promise<Outcome> {
+  using cluster = new SimCluster(seed, drawOptions(seed, { traceEvents }));
   try {
     return await new Scenario(cluster).run();
   } catch (error) {
@@ -68,6 +70,7 @@ class Scenario {
   #good = 0;
   #failed = 0;
   #faults = 0;
+  #rebuilt = 0;
 
   constructor(readonly cluster: SimCluster) {
     this.random = cluster.random;
@@ -89,7 +92,7 @@ class Scenario {
       this.calls,
       this.engineHost,
       VOLUME_BYTES,
-      (event) => this.controller?.onEvent(event),
+      (event) => this.onEvent(event),
     );
     this.log = createLogger({ level: Level.ERROR, format: "text", wallClock: () => 0, write: () => {} });
   }
@@ -99,6 +102,34 @@ class Scenario {
     this.cluster.note(JSON.stringify(event));
     if (event.event === "equal") this.model.equal();
     this.controller?.onEvent(event);
+    const replica = "name" in event ? this.replicas.find((r) => r.name === event.name) : undefined;
+    if (!replica) return;
+    if (event.event === "filled" && event.failure === "") {
+      this.cut.delete(replica);
+      this.#rebuilt++;
+    }
+    if (event.event === "failed" && this.random.chance(0.6)) {
+      this.cluster.schedule(this.random.unit() * 50, () => this.replace(replica));
+    }
+  }
+
+  /** An operator replaces a copy that failed by an empty one: taken out first, then erased, then added. */
+  async replace(replica: SimReplica): Promise<void> {
+    const { controller } = this;
+    if (!controller?.started || !this.engine.process?.alive) return;
+    try {
+      await controller.removeReplica(replica.name);
+      replica.host.boot();
+      replica.host.disk.setFree(2 ** 40);
+      this.disarm();
+      replica.kill();
+      await this.calls.sleep(60);
+      if (replica.alive || !replica.host.up || this.controller !== controller) return;
+      replica.wipe(VOLUME_BYTES);
+      await controller.addReplica(replica.name);
+    } catch (error) {
+      this.cluster.note(`not replaced: ${error}`);
+    }
   }
 
   async run(): Promise<Outcome> {
@@ -112,8 +143,19 @@ class Scenario {
       failed: this.#failed,
       lives,
       faults: this.#faults,
+      rebuilt: this.#rebuilt,
       events: this.cluster.events,
     };
+  }
+
+  /** Lets the world go on until a condition holds, and promises with it. */
+  async drive(over: () => boolean, limit: number): Promise<void> {
+    while (!over() && this.cluster.now < limit) {
+      this.calls.moved = 0;
+      this.cluster.runUntil(() => over() || this.calls.moved > 0, limit);
+      if (this.calls.moved === 0) return;
+      for (let i = 0; i < 40; i++) await null;
+    }
   }
 
   /** Lets the world go on until a promise is settled. */
@@ -147,10 +189,10 @@ class Scenario {
     if (lost && this.started) model.powerLost();
     this.started = true;
     this.cut.clear();
-    this.startClient(last ? 60 : random.between(20, 300));
+    this.startClient(random.chance(0.3) ? random.between(500, 1500) : random.between(20, 300));
     this.plan();
     const { client } = this;
-    cluster.runUntil(() => client?.idle === true || !this.engine.process?.alive, cluster.now + LIFE_MS);
+    await this.drive(() => client?.idle === true || !this.engine.process?.alive, cluster.now + LIFE_MS);
     this.#good += client?.good ?? 0;
     this.#failed += client?.failed ?? 0;
     if (this.engine.process?.alive) {
