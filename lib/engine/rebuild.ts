@@ -19,8 +19,11 @@ import type { Volume } from "./volume.ts";
 
 /** How far it is. */
 export interface RebuildProgress {
+  /** The new copy. */
   readonly name: string;
+  /** Bytes copied. */
   readonly done: number;
+  /** Bytes of the volume. */
   readonly total: number;
 }
 
@@ -33,6 +36,8 @@ export class Rebuild implements Completer {
   #ended = false;
 
   /**
+   * Begins with {@linkcode start}.
+   *
    * @param link the new copy, connected and admitted as WO
    * @param ended called from the loop once: "" = everything is copied and flushed, else why not
    */

@@ -37,6 +37,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   bytes: number;
   /** The copies. */
   readonly replicas: ReplicaSet;
+  /** Counters for metrics. */
   readonly meters: Meters = new Meters();
   readonly #slots = new Slots();
   readonly #overlaps: Overlaps;
@@ -53,11 +54,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   readonly #later: Later;
   readonly #listeners: (() => void)[] = [];
 
-  /**
-   * Begins without copies: dial, admit, start.
-   *
-   * @param io the volume thread's world
-   */
+  /** Begins without copies: dial, admit, start. */
   constructor(readonly io: Io, readonly options: VolumeOptions, readonly events: VolumeEvents) {
     this.name = options.name;
     this.bytes = options.bytes;

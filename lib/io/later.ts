@@ -14,6 +14,8 @@ export class Later implements Deferred {
   #count = 0;
 
   /**
+   * An empty queue.
+   *
    * @param capacity most pairs queued at once
    * @param who gets every pair, from the loop
    */

@@ -27,8 +27,10 @@ const LARGEST_BUFFER = 64 * 1024;
 const CALL_TIMEOUT_MS = 3000;
 
 /** Something that answers control calls, in a process. */
-class Callee {
+export class Callee {
+  /** Its process, once it was started. */
   process: SimProcess | undefined;
+  /** What it answers. */
   handlers: Handlers = {};
 }
 
@@ -37,6 +39,7 @@ export class Calls {
   /** Calls that ended since somebody looked. */
   moved = 0;
 
+  /** None yet. */
   constructor(readonly cluster: SimCluster) {}
 
   /** Calls a process: the request takes time, the work happens in the process, the answer takes time. */
@@ -98,11 +101,14 @@ export class Calls {
 
 /** A replica on its host, through any number of process lives. */
 export class SimReplica {
-  readonly callee = new Callee();
+  /** Answers control calls. */
+  readonly callee: Callee = new Callee();
   /** Counts boots of its host. */
   boots = 1;
+  /** The address engines know it by. */
   readonly name: string;
 
+  /** Not started yet. */
   constructor(
     readonly cluster: SimCluster,
     readonly host: SimHost,
@@ -111,6 +117,7 @@ export class SimReplica {
     this.name = `tcp://${host.name}:10000`;
   }
 
+  /** True while its process lives. */
   get alive(): boolean {
     return this.callee.process?.alive ?? false;
   }
@@ -146,10 +153,12 @@ export class SimReplica {
     this.start(bytes);
   }
 
+  /** SIGKILL. */
   kill(): void {
     this.callee.process?.kill();
   }
 
+  /** Its machine loses power. */
   powerCut(): void {
     this.boots++;
     this.host.powerCut();
@@ -158,10 +167,14 @@ export class SimReplica {
 
 /** The engine process of a volume. */
 export class SimEngine implements VolumeCalls {
-  readonly callee = new Callee();
+  /** Answers control calls. */
+  readonly callee: Callee = new Callee();
+  /** The volume thread. */
   thread: EngineThread | undefined;
+  /** Buffers of the engine's process. */
   pool: BufferPool | undefined;
 
+  /** Not started yet. */
   constructor(
     readonly calls: Calls,
     readonly host: SimHost,
@@ -169,6 +182,7 @@ export class SimEngine implements VolumeCalls {
     readonly onEvent: (event: ThreadEvent) => void,
   ) {}
 
+  /** The process. */
   get process(): SimProcess | undefined {
     return this.callee.process;
   }
@@ -186,6 +200,7 @@ export class SimEngine implements VolumeCalls {
     }, { arenaBytes: ARENA_BYTES });
   }
 
+  /** See {@linkcode VolumeCalls}. */
   call(kind: string, body: unknown = null, timeoutMs = 60_000): Promise<unknown> {
     return this.calls.call(this.callee, this.host, this.host, kind, body, timeoutMs);
   }
