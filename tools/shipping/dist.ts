@@ -28,6 +28,7 @@ export function launcher(program: Program, file: string): string {
   const v8 = program.v8.length > 0 ? program.v8.join(",") : "";
   return `#!/bin/sh
 # ${program.name}: ${program.purpose}
+export PATH="\${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}"
 home=$(dirname "$(dirname "$(readlink -f "$0")")")
 export DROVER_BIN="$home/bin" DENO_DIR="\${DROVER_CACHE_DIR:-$home/cache}" DENO_NO_UPDATE_CHECK=1
 export MALLOC_ARENA_MAX="\${MALLOC_ARENA_MAX:-1}"
