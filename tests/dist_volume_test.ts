@@ -26,7 +26,19 @@ for (const frontend of ["socket", "nbd", "iscsi"]) {
     const serve = ["volume", "serve", "shipped", "--dir", directory.join("copies"), "--frontend", frontend];
     const bench = async (endpoint: string, ...args: string[]) => {
       const target = frontend === "socket" ? `unix:${endpoint}` : endpoint;
-      const common = ["bench", "--target", target, "--seconds", "0.3", "--ramp", "0", "-o", "json"];
+      const common = [
+        "bench",
+        "--target",
+        target,
+        "--seconds",
+        "0.3",
+        "--ramp",
+        "0",
+        "--size",
+        String(DISK_BYTES),
+        "-o",
+        "json",
+      ];
       return JSON.parse((await run(program, [...common, ...args], options)).stdout);
     };
     for (const life of ["first", "second"]) {
