@@ -37,8 +37,17 @@ export const REPLICA_TIMEOUT_MS = 8000;
 /** Time to open a data connection, milliseconds. */
 export const DIAL_TIMEOUT_MS = 5000;
 
-/** Reads sent to one replica before the next one's turn: keeps batches together (a system call serves many frames). */
+/**
+ * Reads sent to one replica before the next one's turn. A batch costs its replica one wake-up and a few system calls
+ * however large it is; a small batch keeps several disks busy at once.
+ */
 export const READS_PER_TURN = 4;
+
+/**
+ * The same while all replicas are on this machine and share its processors: twice the reads per second at a queue of 32
+ * on two cores, compared with 4.
+ */
+export const LOCAL_READS_PER_TURN = 16;
 
 /** Retry of an ADOPT that the last replica refused (its disk is full), milliseconds. */
 export const ADOPT_RETRY_MS = 1000;

@@ -133,6 +133,13 @@ export class ReplicaSet {
     this.#links[link.index] = undefined;
   }
 
+  /** True when all complete copies are on this machine. */
+  get allLocal(): boolean {
+    return this.readers.every(({ data }) =>
+      data.kind === "unix" || /^(127\.|::1$|localhost$)/.test(data.host)
+    );
+  }
+
   #regroup(): void {
     const admitted = this.all().filter((link) => (this.#admitted & link.bit) !== 0 && link.up);
     this.writers = admitted.filter((link) => link.mode !== "ERR");

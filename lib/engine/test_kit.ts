@@ -27,11 +27,17 @@ const SIZES: StreamSizes = { window: 64 * 1024, headers: 64 * 1024, segments: 11
 
 /** One request that a replica got. */
 export interface Got {
+  /** Type of the frame. */
   readonly type: number;
+  /** Its offset field. */
   readonly offset: number;
+  /** Its size: of the payload where it has one. */
   readonly size: number;
+  /** Where its data lies, or goes, in the arena. */
   readonly at: number;
+  /** Who is to be told the end. */
   readonly who: Completer;
+  /** And under which number. */
   readonly tag: number;
 }
 
@@ -42,6 +48,7 @@ export type Behaviour = (request: Got) => number | "hold" | undefined;
 export class FakeReplica implements FrameHandler {
   /** Address people know it by. */
   readonly name: string;
+  /** Its process. */
   readonly process: SimProcess;
   /** Content. */
   readonly disk: Uint8Array = new Uint8Array(VOLUME_BYTES);
@@ -58,6 +65,7 @@ export class FakeReplica implements FrameHandler {
   #later: Later | undefined;
   #due: Got[] = [];
 
+  /** Starts to listen. @param features what engines are to be told that it announces */
   constructor(readonly host: SimHost, readonly features: number) {
     this.name = `tcp://${host.name}:10000`;
     this.process = host.spawn("replica", (io) => {
@@ -128,9 +136,14 @@ export class FakeReplica implements FrameHandler {
 
 /** A replica that answers every request with the same bytes. */
 export class RogueReplica implements StreamOwner {
+  /** Address people know it by. */
   readonly name: string;
 
-  /** @param answer makes the bytes of the answer from those of a request's header */
+  /**
+   * Starts to listen.
+   *
+   * @param answer makes the bytes of the answer from those of a request's header
+   */
   constructor(readonly host: SimHost, readonly answer: (header: Uint8Array) => Uint8Array) {
     this.name = `tcp://${host.name}:10000`;
     host.spawn("replica", (io: Io) => {
@@ -161,8 +174,11 @@ export class RogueReplica implements StreamOwner {
 
 /** A request of the test. */
 export interface Asked {
+  /** What was asked. */
   readonly op: Op;
+  /** Where its data lies, or goes, in the arena. */
   readonly at: number;
+  /** How many bytes of it. */
   readonly length: number;
   /** Undefined while it is under way. */
   result: number | undefined;
@@ -174,10 +190,13 @@ export interface Asked {
 
 /** Options of a bench. */
 export interface BenchOptions extends Partial<VolumeOptions> {
+  /** How many; default 3. */
   readonly replicas?: number;
   /** Of each replica; default: those of the first version of this software. */
   readonly features?: readonly number[];
+  /** What the network is like. */
   readonly world?: SimOverrides;
+  /** Of the cluster. */
   readonly seed?: number;
   /** Leave the volume as it is before the replicas are dialed. */
   readonly bare?: boolean;
@@ -193,16 +212,22 @@ export function filled(length: number, value: number): Uint8Array {
 
 /** See the module text. */
 export class Bench implements VolumeEvents, Disposable {
+  /** The world. */
   readonly cluster: SimCluster;
+  /** Its process. */
   readonly process: SimProcess;
+  /** The replicas, r1 first. */
   readonly replicas: FakeReplica[] = [];
   /** Names that connected, and names with reasons that failed. */
   readonly connected: string[] = [];
+  /** Names that failed, each with its reason. */
   readonly failed: string[] = [];
+  /** Records of members that were complete. */
   readonly recorded: MemberRecord[] = [];
   #volume: Volume | undefined;
   #pool: BufferPool | undefined;
 
+  /** Starts a volume over all replicas, unless it is to be bare. */
   constructor(options: BenchOptions = {}) {
     const { replicas = 3, features = [], world, seed = 1, bare, ...volume } = options;
     this.cluster = new SimCluster(seed, world);
@@ -224,6 +249,7 @@ export class Bench implements VolumeEvents, Disposable {
     this.until("the members to be recorded", () => this.recorded.length > 0);
   }
 
+  /** The volume. */
   get volume(): Volume {
     assert(this.#volume);
     return this.#volume;
@@ -309,6 +335,7 @@ export class Bench implements VolumeEvents, Disposable {
     this.recorded.push(record);
   }
 
+  /** Ends the world. */
   [Symbol.dispose](): void {
     this.cluster[Symbol.dispose]();
   }

@@ -9,6 +9,8 @@ import { READS_PER_TURN } from "./limits.ts";
 export class Turns {
   /** Always the first: the copies may differ where requests failed, and a host must not see both versions. */
   single = false;
+  /** Reads per turn. */
+  perTurn: number = READS_PER_TURN;
   #turn = 0;
   #left = READS_PER_TURN;
 
@@ -16,7 +18,7 @@ export class Turns {
   next(count: number): number {
     if (this.single) return 0;
     if (--this.#left <= 0) {
-      this.#left = READS_PER_TURN;
+      this.#left = this.perTurn;
       this.#turn++;
     }
     if (this.#turn >= count) this.#turn = 0;

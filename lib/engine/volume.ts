@@ -16,7 +16,7 @@ import type { Completer, Io } from "../io/io.ts";
 import { Later } from "../io/later.ts";
 import { DROP, REFUSE } from "../wire/client.ts";
 import { Feature, FrameType, MAX_FRAME_PAYLOAD } from "../wire/frame.ts";
-import { ADOPT_SLOT, REPLICA_TIMEOUT_MS, SLOTS } from "./limits.ts";
+import { ADOPT_SLOT, LOCAL_READS_PER_TURN, READS_PER_TURN, REPLICA_TIMEOUT_MS, SLOTS } from "./limits.ts";
 import type { Link, LinkOwner } from "./link.ts";
 import { spread } from "./copy.ts";
 import { Heartbeat } from "./heartbeat.ts";
@@ -86,6 +86,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   /** Makes a connected replica part of the volume. Before {@linkcode start}, or expect a new record of members. */
   admit(name: string, mode: "RW" | "WO"): void {
     this.replicas.admit(name, mode);
+    this.turns.perTurn = this.replicas.allLocal ? LOCAL_READS_PER_TURN : READS_PER_TURN;
     if (this.#started) this.#membership.change();
   }
 
