@@ -34,8 +34,11 @@ export const EXPANSION_LABEL = "replica-expansion";
 
 /** What the changes need of an open replica. */
 export interface ChangeSubject {
+  /** The volume thread's world. */
   readonly io: Io;
+  /** The disks. */
   readonly set: DiskSet;
+  /** What the data paths work with. */
   readonly core: DiskCore;
   /** Path of the backing file, or "". */
   readonly backingFile: string;

@@ -13,10 +13,15 @@ import { ReplicaHost, type ReplicaOptions } from "./host.ts";
 
 /** A replica host and its clients. */
 export interface Setup extends Disposable {
+  /** The host. */
   readonly host: ReplicaHost;
+  /** Its replica directory. */
   readonly directory: string;
+  /** What it reported. */
   readonly problems: string[];
+  /** Makes a call and waits for the answer. */
   call(kind: string, body?: unknown): ReplicaDescription;
+  /** Connects to the data server. */
   connect(): TestClient;
 }
 
