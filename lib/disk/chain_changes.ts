@@ -15,6 +15,7 @@ import { dropDisk } from "./disk_files.ts";
 import { type DiskRecord, encodeDiskRecord, recordTime } from "./disk_record.ts";
 import { type DiskSet, MAX_RECORD_BYTES } from "./disk_set.ts";
 import { ReplicaStateError } from "./errors.ts";
+import type { Folds } from "./folds.ts";
 import { type Layers, MAX_CHAIN, NO_FILE } from "./layers.ts";
 import {
   CHECKSUM_SUFFIX,
@@ -40,6 +41,8 @@ export interface ChangeSubject {
   readonly set: DiskSet;
   /** What the data paths work with. */
   readonly core: DiskCore;
+  /** Merging and pruning. */
+  readonly folds: Folds;
   /** Path of the backing file, or "". */
   readonly backingFile: string;
   /** Present state. */
@@ -128,6 +131,7 @@ export class ChainChanges {
     };
     this.#admitSnapshot(name, snapshot);
     this.#replica.settle(what);
+    this.#replica.folds.headChanges();
     let fd = NO_FILE;
     const head = switchHead(files, set, {
       before,
@@ -191,6 +195,7 @@ export class ChainChanges {
     const below = set.chain(disk.name);
     if (below.length >= MAX_CHAIN) throw new ReplicaStateError(`too many active disks: ${below.length}`);
     this.#replica.settle("revert");
+    this.#replica.folds.headChanges();
     let layers = core.layers;
     switchHead(files, set, {
       before,
@@ -237,6 +242,7 @@ export class ChainChanges {
     if (children.length > 0 && !force) {
       throw new ReplicaStateError(`cannot remove disk ${name} with ${children.length} children`);
     }
+    this.#replica.folds.refuse("remove a disk", name, ...children);
     this.#replica.settle("remove a disk");
     if (!record.removed) set.write(files, { ...record, removed: true });
     const live = chain.includes(name);
@@ -280,6 +286,7 @@ export class ChainChanges {
         `cannot replace ${target} by ${source}: it is not the only child of ${source}`,
       );
     }
+    this.#replica.folds.refuse("replace a disk", source, target);
     this.#replica.settle("replace a disk");
     this.#sync(source);
     // The checksum is that of the file that goes.

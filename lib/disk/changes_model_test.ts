@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Io } from "../io/io.ts";
 import { openIo } from "../io/open.ts";
+import { settleOne } from "../io/test_kit.ts";
 import { DiskMemory } from "./memory.ts";
-import { snapshotDiskName } from "./names.ts";
 import { ReplicaDisk } from "./replica_disk.ts";
 import { Awaited, BLOCK, CREATED, longhornView } from "./test_kit.ts";
 
@@ -89,8 +89,14 @@ class History {
       return;
     }
     this.#snapshots.delete(name);
-    const [action] = changes.prepareRemove(name);
-    if (action?.action === "remove") changes.remove(snapshotDiskName(name), false);
+    for (const { action, source, target } of changes.prepareRemove(name)) {
+      const { head } = disk.info();
+      if (action === "remove") changes.remove(source, false);
+      else if (action === "replace") changes.replace(target, source);
+      else if (action === "prune") {
+        assert.equal(settleOne(this.io, (who) => disk.folds.prune(source, head, who, 0)), 0);
+      } else assert.equal(settleOne(this.io, (who) => disk.folds.coalesce(source, target, head, who, 0)), 0);
+    }
   }
 
   #change(kind: "write" | "unmap", from: number, wanted: number): void {

@@ -24,6 +24,7 @@ import {
   writeVolumeMeta,
 } from "./directory.ts";
 import { ReplicaStateError } from "./errors.ts";
+import { Folds } from "./folds.ts";
 import { FlushPath } from "./flush_path.ts";
 import { loadDirectory } from "./load.ts";
 import { lockDirectory } from "./lock.ts";
@@ -67,6 +68,8 @@ export class ReplicaDisk implements Directory {
   snapshotMaxSize = 0;
   /** Snapshots, reverts, removals, growth. Only while no request is under way. */
   readonly changes: ChainChanges;
+  /** Merging and pruning of removed snapshots beside user I/O. */
+  readonly folds: Folds;
   /** What was out of order at opening and was put right or ignored; for the log. */
   readonly notes: readonly string[];
 
@@ -149,7 +152,9 @@ export class ReplicaDisk implements Directory {
     this.#writes = new WritePath(this.#core, this.#counter);
     this.#unmaps = new UnmapPath(this.#core, this.#counter);
     this.#flushes = new FlushPath(this.#core, this.#counter, !meta.dirty);
+    this.folds = new Folds(this.#core, set);
     this.changes = new ChainChanges({
+      folds: this.folds,
       io,
       set,
       core: this.#core,
@@ -314,6 +319,7 @@ export class ReplicaDisk implements Directory {
   unmapDepth(): number {
     const { layers } = this.#core;
     let depth = 0;
+    if (this.folds.busy) return 0;
     for (let position = layers.count - 2; position >= 0; position--) {
       const layer = layers.at(position);
       if (layer.backing || this.#set.children(layer.name).length > 1) break;
@@ -367,6 +373,7 @@ export class ReplicaDisk implements Directory {
   close(clean = true): void {
     if (!this.#open) return;
     this.#requireIdle("close");
+    if (this.folds.busy) throw new ReplicaStateError("cannot close: disks are being merged");
     this.#open = false;
     const { files } = this.#io, { layers } = this.#core;
     try {

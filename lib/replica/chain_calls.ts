@@ -4,6 +4,7 @@
  * @module
  */
 import { ChangeFailedError, ReplicaStateError } from "../disk/errors.ts";
+import { foldProblem } from "../disk/folds.ts";
 import type { ReplicaDisk } from "../disk/replica_disk.ts";
 import type { Completer } from "../io/io.ts";
 import type { Handlers, Reply } from "../io/mailbox_server.ts";
@@ -29,6 +30,16 @@ type Body = Record<string, unknown>;
 export function chainHandlers(host: ChainCallsHost): Handlers {
   const quietly = (work: (body: Body) => void) => (body: unknown, reply: Reply) =>
     host.quiet.run(() => work(body as Body), (error) => answer(host, reply, error));
+  // Begun in a quiet moment, answered when it is over.
+  const folding =
+    (begin: (disk: ReplicaDisk, body: Body, who: Completer) => void) => (body: unknown, reply: Reply) => {
+      const over: Completer = {
+        complete: (_tag, result) => answer(host, reply, foldProblem(result, String((body as Body).source))),
+      };
+      host.quiet.run(() => begin(host.opened(), body as Body, over), (error) => {
+        if (error !== undefined) reply.error(error);
+      });
+    };
   return {
     snapshot: (body, reply) => {
       const { name, userCreated, created, labels } = body as Body;
@@ -61,6 +72,10 @@ export function chainHandlers(host: ChainCallsHost): Handlers {
     replaceDisk: quietly(({ target, source }) =>
       host.opened().changes.replace(String(target), String(source))
     ),
+    coalesce: folding((disk, { source, target }, who) =>
+      disk.folds.coalesce(String(source), String(target), disk.info().head, who, 0)
+    ),
+    prune: folding((disk, { source }, who) => disk.folds.prune(String(source), disk.info().head, who, 0)),
     prepareRemove: (body, reply) =>
       reply.ok({ operations: host.opened().changes.prepareRemove(String((body as Body).name)) }),
     markRemoved: (body, reply) => {

@@ -209,6 +209,7 @@ export class ReplicaHost implements Completer {
     // A copy that was opened unclean and that no engine took as a member has not become clean by being looked at.
     this.#closing = { clean: clean && (!this.#unclean || this.#service.adopted), done: [done] };
     this.#service.use(undefined, "closed");
+    this.#disk.folds.cancel();
     this.complete();
   }
 
@@ -216,7 +217,7 @@ export class ReplicaHost implements Completer {
   complete(): void {
     const disk = this.#disk, closing = this.#closing;
     if (!disk || !closing) return;
-    if (!this.#idle(disk)) {
+    if (disk.folds.busy || !this.#idle(disk)) {
       this.#timer = this.io.timer(IDLE_POLL_MS, this, 0);
       return;
     }
