@@ -172,3 +172,30 @@ Deno.test("requests are put aside in order and within a bound", () => {
   assert.deepEqual(started, [0, 1, 2]);
   assert.equal(held.active, false);
 });
+
+testWorlds("a removed snapshot is merged on demand; a close cuts that short", (io, parent) => {
+  using setup = opened(io, parent);
+  const { call, host } = setup, client = setup.connect(), data = pattern(65536, 1);
+  adopt(client, 1);
+  for (const name of ["a", "b", "c"]) {
+    client.ask(FrameType.WRITE, 0, 65536, data);
+    call("snapshot", { name, userCreated: true, created: CREATED });
+  }
+  const [source, target] = ["volume-snap-a.img", "volume-snap-b.img"];
+  assert.throws(() => call("coalesce", { source, target }), /not marked as removed/);
+  call("markRemoved", { name: "a" });
+  call("coalesce", { source, target });
+  call("replaceDisk", { source, target });
+  call("markRemoved", { name: "c" });
+  call("prune", { source: "volume-snap-c.img" });
+  assert.deepEqual(client.ask(FrameType.READ, 0, 65536).data, data);
+  call("markRemoved", { name: "b" });
+  const answers: string[] = [];
+  host.handlers().coalesce({ source: target, target: "volume-snap-c.img" }, {
+    ok: () => answers.push("ok"),
+    error: (error) => answers.push(String(error)),
+  });
+  call("close");
+  assert.equal(answers.length, 1);
+  assert.match(answers[0] ?? "", /begin again|not open/);
+});
