@@ -14,9 +14,10 @@ Examples:
   drover check                                    can this machine have volumes?
   drover volume serve data --size 10GiB           a volume with 3 copies, as a disk, until Ctrl-C
   drover volume info data
+  drover bench --target file:/dev/longhorn/data   how fast is it? (reads only, unless told otherwise)
 
-Environment: DROVER_DIR directories of volumes, separated by colons; DROVER_LOG_LEVEL debug, info, warn or error;
-DROVER_IO uring or poll; DROVER_DEBUG=1 shows where errors come from.
+Environment: DROVER_DIR directories of volumes, separated by colons; DROVER_LOG_LEVEL=debug for fuller
+logs; DROVER_IO uring or poll; DROVER_DEBUG=1 shows where errors come from.
 
 Exit status: 0 done; 1 it failed; 2 the command line makes no sense.`;
 

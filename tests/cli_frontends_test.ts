@@ -7,7 +7,7 @@ import { readMounts } from "../lib/host/mounts.ts";
 import { peerTest } from "./support/conditional.ts";
 import { run, runAnyway } from "./support/process.ts";
 import { freePorts } from "./support/ports.ts";
-import { serveVolume } from "./support/served.ts";
+import { serveVolume } from "./cli_kit.ts";
 import { tempDir } from "./support/temp.ts";
 
 const LOOP = ["root", "loop", "fuse", "mkfs.ext4", "fsck.ext4"];

@@ -2,7 +2,7 @@
  * The command line as people meet it: help, and what it says to mistakes.
  */
 import assert from "node:assert/strict";
-import { drover } from "./support/served.ts";
+import { drover } from "./cli_kit.ts";
 import { tempDir } from "./support/temp.ts";
 
 async function refused(args: readonly string[], code: number, ...patterns: RegExp[]): Promise<void> {

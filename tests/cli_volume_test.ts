@@ -2,7 +2,7 @@
  * `drover volume`: volumes of one machine, with real processes.
  */
 import assert from "node:assert/strict";
-import { drover, serveVolume, verifyPattern, volumeReport, writePattern } from "./support/served.ts";
+import { drover, serveVolume, verifyPattern, volumeReport, writePattern } from "./cli_kit.ts";
 import { spawnDeno, spawnLogged } from "./support/process.ts";
 import { inRepository } from "./support/repository.ts";
 import { tempDir } from "./support/temp.ts";

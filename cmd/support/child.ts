@@ -48,7 +48,13 @@ export class Child {
     const { command, args } = locateProgram(options.program);
     this.#process = new Deno.Command(command, {
       args: [...args, ...options.args],
-      env: { ...options.env, [LIFELINE_VARIABLE]: "stdin", DROVER_LOG_FORMAT: "json" },
+      env: {
+        ...options.env,
+        [LIFELINE_VARIABLE]: "stdin",
+        DROVER_LOG_FORMAT: "json",
+        // What is waited for is told at level info.
+        DROVER_LOG_LEVEL: Deno.env.get("DROVER_LOG_LEVEL")?.toLowerCase() === "debug" ? "debug" : "info",
+      },
       stdin: "piped",
       stdout: "null",
       stderr: "piped",

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Command } from "commander";
+import type { program } from "../support/program.ts";
 import { defaultDirectory } from "./names.ts";
 import { serveVolume } from "./serve.ts";
 import { listAll, removeVolume, showVolume } from "./show.ts";
@@ -31,8 +31,8 @@ that only they had are gone then, and they can never come back.
 
 Exit status: 0 stopped in order; 1 it could not start or could not go on; 2 the command line makes no sense.`;
 
-/** The command with its subcommands. */
-export function volumeCommand(parent: Command): Command {
+/** Adds the command with its subcommands. */
+export function volumeCommand(parent: ReturnType<typeof program>): void {
   const volume = parent.command("volume").description(
     "replicated volumes of this machine, without a control plane",
   );
@@ -48,10 +48,9 @@ export function volumeCommand(parent: Command): Command {
   volume.command("rm <name>").description("remove a volume that is not in use, with its data")
     .option(...where).option("-y, --yes", "do not ask")
     .action(removeVolume);
-  return volume;
 }
 
-function serve(volume: Command): void {
+function serve(volume: ReturnType<typeof program>): void {
   volume.command("serve <name>")
     .description("serve a volume in the foreground; makes it when --size is given and it is not there")
     .option("--size <size>", "size of a new volume, such as 10GiB")

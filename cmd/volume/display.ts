@@ -21,8 +21,9 @@ export function stateOf(health: VolumeHealth, wanted: number): VolumeState {
   return good === 0 ? "faulted" : good < wanted ? "degraded" : "healthy";
 }
 
-/** Figures of the last second: `read 120 IOPS 0.5 MiB/s, write 3400 IOPS 13.3 MiB/s`. */
+/** Figures of the last second: `read 120 IOPS 0.5 MiB/s, write 3400 IOPS 13.3 MiB/s`, or `idle`. */
 export function describeMetrics({ metrics }: VolumeHealth): string {
+  if (Number(metrics.readIOPS ?? 0) + Number(metrics.writeIOPS ?? 0) === 0) return "idle";
   const side = (what: string, iops: unknown, bytes: unknown) =>
     `${what} ${Number(iops ?? 0)} IOPS ${formatSize(Number(bytes ?? 0))}/s`;
   return `${side("read", metrics.readIOPS, metrics.readThroughput)}, ` +

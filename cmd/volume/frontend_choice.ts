@@ -44,6 +44,7 @@ export async function whyNoLoop(): Promise<string | undefined> {
 
 /** What was chosen. */
 export interface FrontendChoice {
+  /** Never `auto`. */
   readonly kind: FrontendKind;
   /** For `--frontend-listen`; undefined for a loop device. */
   readonly listen: string | undefined;

@@ -13,7 +13,9 @@ import { type RunningVolume, whoUses } from "./use.ts";
 
 /** One copy. */
 export interface ReplicaReport {
+  /** As in the record: `VOLUME-r-N`. */
   readonly name: string;
+  /** Absolute. */
   readonly directory: string;
   /**
    * `complete`: has every write; `behind`: left out since it missed writes; `missing`: no copy in its directory;
@@ -32,14 +34,19 @@ export interface ReplicaReport {
 
 /** One volume. The names are those of `-o json`. */
 export interface VolumeReport {
+  /** Of the volume. */
   readonly name: string;
+  /** What the disk shows, bytes. */
   readonly sizeBytes: number;
+  /** RFC 3339. */
   readonly created: string;
   /** `stopped`, `starting`, or the state of a running volume. */
   readonly state: "stopped" | "starting" | "healthy" | "degraded" | "faulted" | "unresponsive";
   /** Not running, and not stopped in order the last time. */
   readonly unclean: boolean;
+  /** All copies that the volume was made with. */
   readonly replicas: readonly ReplicaReport[];
+  /** Path of the log. */
   readonly log: string;
   /** How to reach it, while it runs. */
   readonly running?: Omit<RunningVolume, "replicas">;

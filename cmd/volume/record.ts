@@ -18,6 +18,7 @@ import { FilesLibc } from "../../lib/io/files_libc.ts";
 
 /** Where one copy is. */
 export interface ReplicaPlace {
+  /** `VOLUME-r-N`. */
   readonly name: string;
   /** Absolute. */
   readonly directory: string;
@@ -25,17 +26,25 @@ export interface ReplicaPlace {
 
 /** See the module text. */
 export interface VolumeRecord {
+  /** Version of the file. */
   readonly format: 1;
+  /** Of the volume. */
   readonly name: string;
+  /** Size of the volume. */
   readonly bytes: number;
+  /** RFC 3339. */
   readonly created: string;
+  /** `ready`: all copies were complete once. */
   readonly state: "creating" | "ready";
+  /** Copies count their writes. */
   readonly revisionCounter: boolean;
+  /** The copies, 1 to 16. */
   readonly replicas: readonly ReplicaPlace[];
 }
 
 /** A record that cannot be used. */
 export class RecordError extends Error {
+  /** For checks. */
   override readonly name = "RecordError";
 }
 

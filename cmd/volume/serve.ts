@@ -26,20 +26,31 @@ import { VolumeUse } from "./use.ts";
 
 /** The options of the command line. */
 export interface ServeFlags {
+  /** Of a new volume, as written. */
   readonly size?: string;
+  /** Copies of a new volume, as written. */
   readonly replicas?: string;
+  /** Where the copies lie. */
   readonly dir?: readonly string[];
+  /** Kind, or `auto`. */
   readonly frontend: string;
+  /** Where the frontend listens. */
   readonly listen?: string;
+  /** `direct` or `cached`. */
   readonly ioMode: string;
+  /** See `chap.ts`. */
   readonly chapFile?: string;
+  /** Start although complete copies are missing. */
   readonly degraded?: boolean;
+  /** The same. */
   readonly allowMissingReplicas?: boolean;
+  /** Copies of a new volume do not count their writes. */
   readonly disableRevisionCounter: boolean;
 }
 
 /** A volume that could not go on; everything of it was ended. */
 export class ServeError extends Error {
+  /** For checks. */
   override readonly name = "ServeError";
 }
 

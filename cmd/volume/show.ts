@@ -15,13 +15,17 @@ import { InUseError, useName, VolumeUse } from "./use.ts";
 
 /** What the commands have in common. */
 export interface ShowFlags {
+  /** Where to look. */
   readonly dir?: readonly string[];
+  /** `table` or `json`. */
   readonly output: string;
+  /** Do not ask. */
   readonly yes?: boolean;
 }
 
 /** A volume that is not there. */
 export class NoVolumeError extends Error {
+  /** For checks. */
   override readonly name = "NoVolumeError";
 }
 

@@ -18,14 +18,19 @@ import type { ReplicaPlace, VolumeRecord } from "./record.ts";
 
 /** How a volume is to run. */
 export interface StackOptions {
+  /** What is remembered of the volume. */
   readonly record: VolumeRecord;
   /** Copies whose directories are there. */
   readonly present: readonly ReplicaPlace[];
+  /** How it is shown. */
   readonly frontend: FrontendChoice;
+  /** `direct` or `cached`. */
   readonly ioMode: string;
+  /** See `chap.ts`. */
   readonly chapFile: string | undefined;
   /** Start although complete copies are missing. */
   readonly degraded: boolean;
+  /** Takes the logs of all processes. */
   readonly log: LogFile;
   /** Told when a process ends by itself. */
   readonly onEnd: (name: string, how: string) => void;
@@ -33,7 +38,9 @@ export interface StackOptions {
 
 /** One copy, as the engine sees it. */
 export interface ReplicaHealth {
+  /** `VOLUME-r-N`. */
   readonly name: string;
+  /** RW: it has every write; ERR: it is out. */
   readonly mode: "RW" | "WO" | "ERR";
   /** Why it is not used. */
   readonly reason: string;
@@ -41,14 +48,19 @@ export interface ReplicaHealth {
 
 /** What a look at the engine finds. */
 export interface VolumeHealth {
+  /** Where the disk is. */
   readonly endpoint: string;
+  /** In the order of the start. */
   readonly replicas: readonly ReplicaHealth[];
+  /** Of the last whole second. */
   readonly metrics: ptypes.IMetrics;
 }
 
 /** A volume that does not start: the message is for people. `portTaken`: another try may succeed. */
 export class StackError extends Error {
+  /** For checks. */
   override readonly name = "StackError";
+  /** Says why. @param portTaken somebody took a port in between */
   constructor(message: string, readonly portTaken = false) {
     super(message);
   }
@@ -65,7 +77,9 @@ const FRONTEND_STOP_MS = 120_000;
 
 /** See the module text. */
 export class VolumeStack {
+  /** Processes and control addresses of the copies, by name. */
   readonly replicas = new Map<string, { readonly child: Child; readonly address: string }>();
+  /** Undefined until it was started. */
   engine: Child | undefined;
   /** Control address of the engine. */
   control = "";

@@ -10,7 +10,9 @@ const LOCK_ATTEMPTS = 5, LOCK_PAUSE_MS = 20;
 
 /** One process of a running volume. */
 export interface RunningReplica {
+  /** `VOLUME-r-N`. */
   readonly name: string;
+  /** Its process. */
   readonly pid: number;
   /** Control address. */
   readonly address: string;
@@ -20,16 +22,21 @@ export interface RunningReplica {
 export interface RunningVolume {
   /** The process that serves it. */
   readonly pid: number;
+  /** The process of the engine. */
   readonly enginePid: number;
   /** Control address of the engine. */
   readonly control: string;
+  /** Kind. */
   readonly frontend: string;
+  /** Where the disk is. */
   readonly endpoint: string;
+  /** Those that were started. */
   readonly replicas: readonly RunningReplica[];
 }
 
 /** A volume is in use. */
 export class InUseError extends Error {
+  /** For checks. */
   override readonly name = "InUseError";
 }
 

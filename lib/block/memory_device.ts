@@ -29,6 +29,8 @@ export class MemoryDevice implements BlockDevice, Deferred {
   failAt: { readonly offset: number; readonly result: number } | undefined;
 
   /**
+   * An empty disk.
+   *
    * @param io the world whose loop completes operations
    * @param name volume name
    * @param bytes size, a multiple of 512

@@ -14,6 +14,7 @@ import {
   RpcError,
 } from "../rpc/mod.ts";
 import type { ReplicaMethods } from "../rpc/services.ts";
+import { GENERATION_KEY } from "../wire/frame.ts";
 import type { Candidate } from "./election.ts";
 
 /** Control calls to one replica; the only part of a start that differs between production and tests. */
@@ -26,10 +27,12 @@ export interface Backend {
   get(): Promise<BackendInfo>;
   /** Opens it. @param bytes expected size; 0 = not checked. @returns as {@linkcode get} */
   open(upgrade: boolean, bytes: number): Promise<BackendInfo>;
-  /** Closes it; nothing happens when it is not open. */
+  /** Of the engine, once it is known: a replica that serves a newer one by then is not closed. */
+  generation: number;
+  /** Closes it if it was opened through this object; somebody else's is left alone. */
   close(): Promise<void>;
-  /** Clears a left-over rebuilding flag, best effort. */
-  clearRebuilding(): Promise<void>;
+  /** Notes durably that a rebuild was begun or ended. A copy with the note is not used at a start. */
+  setRebuilding(rebuilding: boolean): Promise<void>;
   /** Frees the connection. */
   dispose(): void;
 }
@@ -64,6 +67,8 @@ export function replicaBackend(address: string, identity: BackendIdentity, unixD
 }
 
 class ReplicaBackend implements Backend {
+  generation = 0;
+  #opened = false;
   readonly #client: RpcClient<ReplicaMethods>;
 
   constructor(readonly name: string, readonly data: Address, identity: BackendIdentity) {
@@ -76,15 +81,19 @@ class ReplicaBackend implements Backend {
 
   async open(upgrade: boolean, bytes: number): Promise<BackendInfo> {
     const request = { isUpgrade: upgrade, expectedBackendSize: bytes };
-    return describeReplica((await this.#client.unary("replicaOpen", request)).replica);
+    const { replica } = await this.#client.unary("replicaOpen", request);
+    this.#opened = true;
+    return describeReplica(replica);
   }
 
   async close(): Promise<void> {
-    await this.#client.unary("replicaClose", {});
+    if (!this.#opened) return;
+    const metadata = this.generation > 0 ? { [GENERATION_KEY]: String(this.generation) } : {};
+    await this.#client.unary("replicaClose", {}, { metadata });
   }
 
-  async clearRebuilding(): Promise<void> {
-    await this.#client.unary("rebuildingSet", { rebuilding: false });
+  async setRebuilding(rebuilding: boolean): Promise<void> {
+    await this.#client.unary("rebuildingSet", { rebuilding });
   }
 
   dispose(): void {
@@ -113,6 +122,7 @@ export function describeReplica(replica: ptypes.IReplica | null | undefined): Ba
     headModifiedNs: replica.lastModifyTime ?? 0,
     headBytes: replica.headFileSize ?? 0,
     dirty: replica.dirty ?? false,
+    chainLength: replica.chain?.length ?? 0,
     features: replica.droverFeatures ?? 0,
     id: replica.drover?.id ?? "",
     generation: replica.drover?.generation ?? 0,

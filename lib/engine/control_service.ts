@@ -80,7 +80,11 @@ export function controllerHandlers(controller: Controller, clock: () => number):
     volumeSnapshotMaxCountSet: unimplemented,
     volumeSnapshotMaxSizeSet: unimplemented,
     volumeIO: unimplemented,
-    controllerReplicaCreate: unimplemented,
+    controllerReplicaCreate: async (request) => {
+      if (request.mode !== ptypes.ReplicaMode.WO || request.snapshotRequired) return unimplemented();
+      await controller.addReplica(normal(request.address));
+      return replica(request.address);
+    },
     replicaPrepareRebuild: unimplemented,
     replicaVerifyRebuild: unimplemented,
     replicaRebuildConcurrentSyncLimitSet: unimplemented,

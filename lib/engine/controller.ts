@@ -123,6 +123,10 @@ export class Controller {
       return;
     }
     if (event.event === "frontend") return this.options.frontendHost?.onEvent(event);
+    if (event.event === "filled") {
+      this.#filled(event.name, event.failure).catch((error) => this.#failed(event.name, plainReason(error)));
+      return;
+    }
     if (event.event === "equal") {
       log.info("copies are equal again", { bytes: event.bytes });
       return;
@@ -186,7 +190,7 @@ export class Controller {
     await this.thread.call("dial", dial, THREAD_TIMEOUT_MS);
     let info = await backend.open(this.options.upgrade, this.options.currentBytes || this.options.bytes);
     if (only && info.rebuilding) {
-      await backend.clearRebuilding().catch(() => {});
+      await backend.setRebuilding(false).catch(() => {});
       info = await backend.get();
     }
     return { backend, info, unclean: before.dirty };
@@ -201,7 +205,7 @@ export class Controller {
         unclean,
       }))
     );
-    return elect(candidates, this.options);
+    return elect(candidates, { ...this.options, unopened: backends.length - opened.length });
   }
 
   async #begin(election: Election, unavailable: boolean): Promise<void> {
@@ -222,6 +226,7 @@ export class Controller {
       );
     }
     this.#bytes = election.bytes;
+    for (const { backend } of this.#replicas.values()) backend.generation = election.generation;
     const names = election.chosen.map((c) => c.name);
     const body: StartBody = { names, generation: election.generation, readFromOne: election.unclean };
     await this.thread.call("start", body, THREAD_TIMEOUT_MS);
@@ -266,6 +271,53 @@ export class Controller {
     this.#endpoint = "";
   }
 
+  /**
+   * Adds an empty copy and begins to fill it; it is WO until it is complete. Returns when it gets all writes.
+   * @throws {RpcError} when it is not empty, or the volume has snapshots, or a copy is being filled
+   */
+  async addReplica(address: string): Promise<void> {
+    const backend = this.options.backend(address), { name } = backend;
+    if (this.#replicas.has(name)) return backend.dispose();
+    const refuse = (why: string) => new RpcError(Code.UNKNOWN, `cannot add replica ${name}: ${why}`);
+    try {
+      if ([...this.#replicas.values()].some((r) => r.mode === "WO")) {
+        throw refuse("can only have one WO replica at a time");
+      }
+      this.#replicas.set(name, { backend, mode: "WO", reason: "" });
+      const { info } = await this.#open(backend, false);
+      if (info.bytes !== this.#bytes) throw refuse(`its size is ${info.bytes}, the volume's ${this.#bytes}`);
+      if (info.chainLength !== 1 || info.headBytes > 0) {
+        throw refuse("it is not empty; delete and create it first");
+      }
+      await this.#refuseSnapshots(refuse);
+      await backend.setRebuilding(true);
+      await this.thread.call("rebuild", { name }, THREAD_TIMEOUT_MS);
+      this.options.log.info("filling a new copy", { replica: name });
+    } catch (error) {
+      if (this.#replicas.get(name)?.backend === backend) await this.#forget(name, backend);
+      throw error;
+    }
+  }
+
+  /** A new copy is filled block by block, so it would lack the files of snapshots. */
+  async #refuseSnapshots(refuse: (why: string) => RpcError): Promise<void> {
+    const source = [...this.#replicas.values()].find((r) => r.mode === "RW");
+    if (!source) throw refuse("no replica is complete");
+    const { chainLength } = await source.backend.get();
+    if (chainLength > 1) throw refuse("the volume has snapshots, which cannot be copied yet");
+  }
+
+  /** A new copy holds everything. The note that it does not goes first: a crash in between leaves it incomplete. */
+  async #filled(name: string, failure: string): Promise<void> {
+    const replica = this.#replicas.get(name), { log } = this.options;
+    if (!replica) return;
+    if (failure !== "") throw new Error(failure);
+    await replica.backend.setRebuilding(false);
+    await this.thread.call("promote", { name }, THREAD_TIMEOUT_MS);
+    replica.mode = "RW";
+    log.info("a new copy is complete", { replica: name });
+  }
+
   /** Sets a replica's mode by order: ERR takes it out. */
   async setMode(name: string, mode: Mode): Promise<void> {
     const replica = this.#find(name);
@@ -276,7 +328,10 @@ export class Controller {
     }
   }
 
-  /** Forgets a replica. @throws {RpcError} for the last one while the frontend is up */
+  /**
+   * Forgets a replica. When this returns, the others have recorded that it is no member: it may be erased.
+   * @throws {RpcError} for the last one while the frontend is up
+   */
   async removeReplica(name: string): Promise<void> {
     const replica = this.#replicas.get(name);
     if (!replica) return;
@@ -284,10 +339,15 @@ export class Controller {
     if (this.#frontendUp && others.length === 0) {
       throw new RpcError(Code.UNKNOWN, "cannot remove last replica if volume is up");
     }
+    if (this.#started) await this.thread.call("remove", { name }, THREAD_TIMEOUT_MS);
+    await this.#forget(name, replica.backend);
+  }
+
+  async #forget(name: string, backend: Backend): Promise<void> {
     await this.thread.call("remove", { name }).catch(() => {});
     this.#replicas.delete(name);
-    await replica.backend.close().catch(() => {});
-    replica.backend.dispose();
+    await backend.close().catch(() => {});
+    backend.dispose();
   }
 
   #find(name: string): Replica {

@@ -27,6 +27,8 @@ export interface Candidate {
   readonly headModifiedNs: number;
   /** Allocated bytes of the head. */
   readonly headBytes: number;
+  /** Files of the live chain, the head included. */
+  readonly chainLength: number;
   /** True when it was not closed cleanly before this opening. */
   readonly unclean: boolean;
   /** True when, besides, its machine restarted since: what was not flushed is gone there. */
@@ -53,6 +55,8 @@ export interface ElectionRules {
   readonly salvage: boolean;
   /** A running engine is being replaced: counters may differ for a moment. */
   readonly upgrade: boolean;
+  /** Replicas that were named and could not be opened. */
+  readonly unopened?: number;
 }
 
 /** The outcome. */
@@ -110,13 +114,16 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
   const common = list.every((c) => c.bytes === list[0].bytes) ? list[0]?.bytes : undefined;
   const bytes = rules.currentBytes === 0 || common === rules.bytes ? rules.bytes : rules.currentBytes;
   list = keep(list, (c) => c.bytes === bytes, (c) => `size ${c.bytes} instead of ${bytes}`);
-  const generations = list.map((c) => c.generation);
-  const generation = Math.max(0, ...generations) + 1;
+  const empty = (c: Candidate) => c.generation === 0 && c.headBytes === 0 && c.chainLength === 1;
+  // Also a replica that cannot be used remembers who was complete.
+  const generation = Math.max(0, ...candidates.map((c) => c.generation)) + 1;
   let missing: string[] = [];
-  if (generations.some((g) => g > 0)) {
+  if (generation > 1) {
+    // A copy that was made and never filled is no riddle.
+    list = keep(list, (c) => !empty(c), () => "it is empty: it was never part of the volume");
     const without = list.filter((c) => c.generation === 0);
     if (without.length > 0) throw mixed(list, without);
-    ({ list, missing } = byRecord(list, keep));
+    ({ list, missing } = byRecord(candidates, list, keep));
     // Completed writes survive the crash of processes: a machine that kept running has them, flushed or not.
     if (list.some((c) => !c.lostUnflushed)) {
       list = keep(
@@ -125,7 +132,12 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
         () => "its machine restarted and lost writes that others still have",
       );
     }
-  } else if (!rules.upgrade) list = byCounters(list, rules, keep);
+  } else {
+    if (list.length > 0 && list.every(empty) && (rules.unopened ?? 0) > 0) {
+      throw onlyEmpty(rules.unopened ?? 0);
+    }
+    if (!rules.upgrade) list = byCounters(list, rules, keep);
+  }
   return { bytes, chosen: list, refused, generation, missing, unclean: list.some((c) => c.unclean) };
 }
 
@@ -144,8 +156,19 @@ function mixed(list: readonly Candidate[], without: readonly Candidate[]): Elect
   );
 }
 
-function byRecord(list: readonly Candidate[], keep: Keep): { list: Candidate[]; missing: string[] } {
-  const newest = list.reduce((a, b) =>
+function onlyEmpty(unopened: number): ElectionError {
+  return new ElectionError(
+    `all replicas that can be opened are empty, and ${unopened} cannot be opened: a new volume cannot be told from ` +
+      `one whose data is elsewhere. Bring the others back, or start without naming them`,
+  );
+}
+
+function byRecord(
+  all: readonly Candidate[],
+  list: readonly Candidate[],
+  keep: Keep,
+): { list: Candidate[]; missing: string[] } {
+  const newest = all.reduce((a, b) =>
     b.generation > a.generation || (b.generation === a.generation && b.revision > a.revision) ? b : a
   );
   const members = new Set(newest.members);

@@ -56,3 +56,11 @@ export const MAX_CLEANS = 64;
 export const RESYNC_BYTES: number = 64 * 1024;
 /** See {@linkcode RESYNC_BYTES}. */
 export const RESYNC_DEPTH = 8;
+
+/** Bytes that a rebuild copies at once, and how many of them are under way: little enough to leave hosts their turn. */
+export const REBUILD_BYTES: number = 64 * 1024;
+/** See {@linkcode REBUILD_BYTES}. */
+export const REBUILD_DEPTH = 8;
+
+/** How often a new copy that must wait for others is tried again, milliseconds. */
+export const ADMIT_RETRY_MS = 100;

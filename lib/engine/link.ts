@@ -78,8 +78,6 @@ export class Link implements FrameClientOwner, Completer {
   readonly bit: number;
   /** Requests sent and not answered, without pings. */
   outstanding = 0;
-  /** Time of the last reply of any kind, ms of `io.now()`. */
-  heard = 0;
   readonly #clients: (FrameClient | undefined)[] = new Array(LINK_CONNECTIONS).fill(undefined);
   /** Sequence of the reply whose data is arriving on each connection, or -1. */
   readonly #filling = new Float64Array(LINK_CONNECTIONS).fill(-1);
@@ -137,7 +135,8 @@ export class Link implements FrameClientOwner, Completer {
   ): void {
     this.outstanding++;
     const client = this.#clients[Math.max(size, length) >= LARGE_BYTES ? 1 : 0];
-    assert(client !== undefined, "request on a link that is down");
+    // Not `assert()`, here and in other hot places: that makes an array of its arguments on every call.
+    if (client === undefined) assert.fail("request on a link that is down");
     client.request(sequence, type, offset, size, at, length, slot);
   }
 
@@ -213,7 +212,7 @@ export class Link implements FrameClientOwner, Completer {
     if (this.#dialing > 0) return;
     this.#state = "up";
     this.io.cancel(this.#timer);
-    this.heard = this.#pingSentAt = this.io.now();
+    this.#pingSentAt = this.io.now();
     this.owner.onUp(this);
   }
 
@@ -230,7 +229,6 @@ export class Link implements FrameClientOwner, Completer {
     const i = client === this.#clients[0] ? 0 : 1;
     if (this.#state !== "up") return;
     if (length > 0) this.#filling[i] = -1;
-    this.heard = this.io.now();
     if (sequence === PING_SLOT) {
       this.#pinging = false;
       if (result < 0) this.close(`ping failed: ${text}`);

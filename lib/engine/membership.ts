@@ -90,9 +90,13 @@ export class Membership implements Completer {
     this.#revision++;
     this.#pending = 0;
     const record = this.record;
-    const json = new TextEncoder().encode(JSON.stringify(record));
+    // A copy that is being filled is no member, but from now on copies can differ: replicas note dirty regions.
+    const json = new TextEncoder().encode(
+      JSON.stringify({ ...record, copies: this.host.participants().length }),
+    );
     for (const link of this.host.participants()) {
-      if (!keeps(link)) continue;
+      // With no complete copy there is nothing to record: the last record still names the one that was.
+      if (!keeps(link) || record.members.length === 0) continue;
       if (link.adopting) {
         // Left over from a round that a failure cut short; this round starts again when it is answered.
         this.#again = true;
@@ -109,7 +113,9 @@ export class Membership implements Completer {
   onReply(link: Link, result: number, text: string): void {
     this.#pending &= ~link.bit;
     // Superseded: this will never be recorded, and what is held must not wait for it.
-    if (result < 0 && (this.host.participants().length > 1 || text.includes(SUPERSEDED_TEXT))) {
+    const complete = this.host.participants().filter((one) => one.mode === "RW");
+    const last = complete.length === 1 && complete[0] === link;
+    if (result < 0 && (!last || text.includes(SUPERSEDED_TEXT))) {
       return this.host.fail(link, `cannot record the members: ${text}`);
     }
     if (result < 0) {

@@ -94,6 +94,15 @@ export class ReplicaSet {
     this.#regroup();
   }
 
+  /** A copy that was being filled is complete. */
+  promote(link: Link): void {
+    if (!link.up || link.mode !== "WO") {
+      throw new RangeError(`replica ${link.name} cannot be promoted: ${link.reason}`);
+    }
+    link.mode = "RW";
+    this.#regroup();
+  }
+
   /** A link went down. @returns true when it took part in the volume */
   drop(link: Link, reason: string): boolean {
     const tookPart = (this.#admitted & link.bit) !== 0;

@@ -52,6 +52,7 @@ export class Resync implements Completer {
 
   /** Begins. The volume has been started and reads from one copy. */
   start(): void {
+    this.volume.copyTo = this.volume.replicas.readersMask;
     const { readers } = this.volume.replicas;
     this.#source = readers[0];
     this.#broken = false;

@@ -69,7 +69,7 @@ export class Slots {
 
   /** Takes a slot. Frontends together never ask for more than there are. */
   take(): number {
-    assert(this.#freeCount > 0, "more requests under way than the volume has slots");
+    if (this.#freeCount === 0) assert.fail("more requests under way than the volume has slots");
     const slot = this.#free[--this.#freeCount];
     this.waiting[slot] =
       this.good[slot] =

@@ -84,7 +84,8 @@ export class FakeReplica implements FrameHandler {
     if (type !== FrameType.PING) this.requests.push(request);
     if (type === FrameType.ADOPT) {
       const bytes = this.process.io.arena.u8.slice(at, at + size);
-      this.records.push(JSON.parse(new TextDecoder().decode(bytes)));
+      const { copies: _, ...record } = JSON.parse(new TextDecoder().decode(bytes));
+      this.records.push(record);
     }
     if (this.behave(request) === "hold") this.held.push(request);
     else this.#soon(request);

@@ -10,6 +10,8 @@ import type { Handlers, Reply } from "../io/mailbox_server.ts";
 import type { BufferPool } from "../io/pool.ts";
 import type { MemberRecord } from "./membership.ts";
 import type { ReplicaView } from "./replica_set.ts";
+import { ADMIT_RETRY_MS } from "./limits.ts";
+import { Rebuild, type RebuildProgress } from "./rebuild.ts";
 import { Resync } from "./resync.ts";
 import type { Meters } from "./meters.ts";
 import { Volume } from "./volume.ts";
@@ -60,6 +62,8 @@ export interface ThreadInfo {
   readonly totals: ReturnType<Meters["totals"]>;
   /** Copies may differ, and reads go to the first. */
   readonly readsFromOne: boolean;
+  /** The copy that is being filled, if one is. */
+  readonly rebuild: RebuildProgress | null;
 }
 
 /**
@@ -80,6 +84,7 @@ export type ThreadEvent =
   | FrontendEvent
   | { readonly event: "failed"; readonly name: string; readonly reason: string }
   | { readonly event: "equal"; readonly bytes: number }
+  | { readonly event: "filled"; readonly name: string; readonly failure: string }
   | { readonly event: "members"; readonly record: MemberRecord };
 
 /** See the module text. */
@@ -124,6 +129,11 @@ export class EngineThread implements VolumeEvents {
       },
       remove: (body, reply) => {
         volume.replicas.remove((body as { name: string }).name);
+        this.#whenRecorded(reply);
+      },
+      rebuild: (body, reply) => this.#rebuild((body as { name: string }).name, reply),
+      promote: (body, reply) => {
+        volume.promote(volume.replicas.find((body as { name: string }).name));
         reply.ok();
       },
       info: (_body, reply) => reply.ok(this.info()),
@@ -157,6 +167,39 @@ export class EngineThread implements VolumeEvents {
     this.volume.start(generation);
   }
 
+  /** Answers when the members are recorded as they are: who was removed may then be erased. */
+  #whenRecorded(reply: Reply): void {
+    if (this.volume.replicas.readers.length === 0) {
+      return reply.error(new Error("no complete replica is left"));
+    }
+    if (this.volume.settled) return reply.ok();
+    this.io.timer(ADMIT_RETRY_MS, { complete: () => this.#whenRecorded(reply) }, 0);
+  }
+
+  /** Admits a connected, empty copy and fills it. Answers when it gets all writes; its end comes as an event. */
+  #rebuild(name: string, reply: Reply): void {
+    const { volume } = this;
+    if (this.#filling) throw new Error("can only have one WO replica at a time");
+    const link = volume.replicas.find(name);
+    const begin = () => {
+      // Members that are being recorded, or copies that are being made equal, come first.
+      if (!link.up) return reply.error(new Error(link.reason || "the new copy is gone"));
+      if (!volume.settled || volume.turns.single) {
+        this.io.timer(ADMIT_RETRY_MS, { complete: begin }, 0);
+        return;
+      }
+      volume.admit(name, "WO");
+      this.#filling = new Rebuild(this.io, this.pool, volume, link, (failure) => {
+        this.#filling = undefined;
+        this.notify({ event: "filled", name, failure });
+      });
+      this.#filling.start();
+      reply.ok();
+    };
+    begin();
+  }
+  #filling: Rebuild | undefined;
+
   /** Makes the copies equal, beside everything else. */
   #resync(): void {
     const resync = new Resync(
@@ -177,6 +220,7 @@ export class EngineThread implements VolumeEvents {
       replicas: volume.replicas.views(),
       totals: volume.meters.totals(),
       readsFromOne: volume.turns.single,
+      rebuild: this.#filling?.progress ?? null,
     };
   }
 

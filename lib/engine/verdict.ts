@@ -19,7 +19,8 @@ export interface Verdict {
  * Decides. All arguments are bits of links.
  *
  * - Some complete copy has it: good; whoever failed leaves.
- * - No complete copy has it: copies that are not complete leave. Of the complete ones all stay when they are only
+ * - No complete copy has it: copies that are not complete leave, also those that did take it, for they would hold what
+ *   no complete copy does. Of the complete ones all stay when they are only
  *   full, so that the volume stays readable; otherwise the first one stays, as a disk with a bad block would.
  *
  * @param good answered well
@@ -29,12 +30,10 @@ export interface Verdict {
  */
 export function judge(good: number, bad: number, full: number, complete: number): Verdict {
   if ((good & complete) !== 0) return { answer: "good", fail: bad, differ: false };
-  if (bad === 0) return ERROR;
-  const failed = bad & complete;
-  if (failed !== 0 && (full & failed) === failed) {
-    return { answer: "full", fail: bad & ~complete, differ: (failed & (failed - 1)) !== 0 };
+  const failed = bad & complete, incomplete = (good | bad) & ~complete;
+  if (failed === 0) return { answer: "error", fail: incomplete, differ: false };
+  if ((full & failed) === failed) {
+    return { answer: "full", fail: incomplete, differ: (failed & (failed - 1)) !== 0 };
   }
-  return { answer: "error", fail: (bad & ~complete) | (failed & ~(failed & -failed)), differ: false };
+  return { answer: "error", fail: incomplete | (failed & ~(failed & -failed)), differ: false };
 }
-
-const ERROR: Verdict = { answer: "error", fail: 0, differ: false };

@@ -18,6 +18,7 @@ import { DROP, REFUSE } from "../wire/client.ts";
 import { Feature, FrameType, MAX_FRAME_PAYLOAD } from "../wire/frame.ts";
 import { ADOPT_SLOT, REPLICA_TIMEOUT_MS, SLOTS } from "./limits.ts";
 import type { Link, LinkOwner } from "./link.ts";
+import { spread } from "./copy.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { Membership, type MembershipHost } from "./membership.ts";
 import { Meters } from "./meters.ts";
@@ -41,6 +42,8 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   readonly #slots = new Slots();
   readonly #overlaps: Overlaps;
   readonly #membership: Membership;
+  /** Bits of the links that a COPY writes to. */
+  copyTo = ~0;
   /** Whom to read from; `single` while copies may differ. */
   readonly turns: Turns = new Turns();
   #started = false;
@@ -51,11 +54,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   readonly #later: Later;
   readonly #listeners: (() => void)[] = [];
 
-  /**
-   * Begins without copies: dial, admit, start.
-   *
-   * @param io the volume thread's world
-   */
+  /** Begins without copies: dial, admit, start. */
   constructor(readonly io: Io, readonly options: VolumeOptions, readonly events: VolumeEvents) {
     this.name = options.name;
     this.bytes = options.bytes;
@@ -77,7 +76,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
     this.#listeners.push(listener);
   }
 
-  /** Begins service with the admitted replicas: they record `generation`, then `onRecorded` is called. */
+  /** Begins service with the admitted replicas. They record `generation`; `onRecorded` follows. */
   start(generation: number): void {
     this.#started = true;
     this.#membership.begin(generation);
@@ -88,6 +87,17 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   admit(name: string, mode: "RW" | "WO"): void {
     this.replicas.admit(name, mode);
     if (this.#started) this.#membership.change();
+  }
+
+  /** True when the members are recorded as they are; a replica is admitted only then. */
+  get settled(): boolean {
+    return this.#membership.settled;
+  }
+
+  /** A copy that was being filled is complete. */
+  promote(link: Link): void {
+    this.replicas.promote(link);
+    this.#membership.change();
   }
 
   /** True when no change is under way in a range. */
@@ -208,13 +218,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
       if (this.replicas.readers.length > 1) source.close(`read failed: ${text}`);
       return this.#finish(slot, -Errno.EIO);
     }
-    s.good[slot] = source.bit;
-    for (const link of this.replicas.readers) {
-      if (link === source) continue;
-      s.waiting[slot] |= link.bit;
-      s.holds[slot]++;
-      link.send(slot, s.sequence(slot), FrameType.WRITE, s.offset[slot], length, s.at[slot], length);
-    }
+    spread(this.io, s, this.replicas, slot, source, this.copyTo);
     if (s.waiting[slot] === 0) this.#settle(slot);
   }
 
@@ -243,11 +247,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
         return this.#finish(slot, length === s.length[slot] ? 0 : -Errno.EIO);
       }
       if (length === s.length[slot]) return this.#finish(slot, length);
-      return this.#readFailed(
-        slot,
-        link,
-        result < 0 ? text : `answered a read of ${s.length[slot]} bytes with ${length}`,
-      );
+      return this.#readFailed(slot, link, text || `an answer of ${length} bytes`);
     }
     if (result >= 0) {
       s.good[slot] |= link.bit;

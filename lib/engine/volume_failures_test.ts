@@ -173,7 +173,7 @@ const ROGUES: Readonly<Record<string, [Op, (header: Uint8Array) => Uint8Array, R
   "less data than was asked for": [
     Op.READ,
     (header) => reply(header, FrameType.RESPONSE, filled(512, 1)),
-    /answered a read of 4096 bytes with 512/,
+    /read failed: an answer of 512 bytes/,
   ],
   "data for a write": [
     Op.WRITE,

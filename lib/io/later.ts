@@ -14,6 +14,8 @@ export class Later implements Deferred {
   #count = 0;
 
   /**
+   * An empty queue.
+   *
    * @param capacity most pairs queued at once
    * @param who gets every pair, from the loop
    */
@@ -24,7 +26,7 @@ export class Later implements Deferred {
 
   /** Queues a pair. */
   push(tag: number, result: number): void {
-    assert(this.#count < this.capacity, "too many answers queued");
+    if (this.#count === this.capacity) assert.fail("too many answers queued");
     const i = (this.#first + this.#count++) % this.capacity;
     this.#tags[i] = tag;
     this.#results[i] = result;

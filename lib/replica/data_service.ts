@@ -25,6 +25,8 @@ export interface AdoptedRecord {
   readonly revision: number;
   /** Identifiers of the copies that have every acknowledged write. */
   readonly members: readonly string[];
+  /** Copies that get writes: the members and one that is being filled. Not kept. */
+  readonly copies?: number;
 }
 
 /** What the data service needs from an open replica directory. Completions as everywhere. */
@@ -77,8 +79,11 @@ export class DataService implements FrameHandler {
   readonly #held: HeldRequests;
   readonly #peerGeneration = new Float64Array(MAX_CONNECTIONS);
   #problem = "";
-  /** When the adopted engine was heard last, ms of `io.now()`; checked while one is adopted. */
-  #heard = 0;
+  /**
+   * When the adopted engine was heard last, ms of `io.now()`; checked while one is adopted. One element: a fraction in
+   * a field would be an object of its own at every request.
+   */
+  readonly #heard = new Float64Array(1);
   #timer: number = NO_TIMER;
   readonly #later: Later;
   readonly #whoLater: (Completer | undefined)[] = [];
@@ -108,6 +113,11 @@ export class DataService implements FrameHandler {
 
   /** Bounds that go with this handler. */
   static readonly options: FrameServerOptions = { maxConnections: MAX_CONNECTIONS, depth: MAX_REQUESTS };
+
+  /** Generation of the engine that is served; 0 = none has adopted since the directory was opened. */
+  get generation(): number {
+    return this.#generation;
+  }
 
   /** Serves an open directory from now on, or none. @param state for answers to pings */
   use(store: ReplicaStore | undefined, state: string): void {
@@ -164,7 +174,7 @@ export class DataService implements FrameHandler {
     tag: number,
   ): void {
     const store = this.#store;
-    this.#heard = this.io.now();
+    this.#heard[0] = this.io.now();
     // A ping is answered all the same: the engine must not take a short stop for a death.
     if (this.#held.active && type !== FrameType.PING) {
       return this.#held.push(type, offset, size, at, peer, who, tag);
@@ -245,7 +255,7 @@ export class DataService implements FrameHandler {
     complete: () => {
       this.#timer = NO_TIMER;
       if (this.#store === undefined || this.#generation === 0) return;
-      if (this.io.now() - this.#heard > SILENCE_MS) return this.onAbandoned();
+      if (this.io.now() - this.#heard[0] > SILENCE_MS) return this.onAbandoned();
       this.#timer = this.io.timer(SILENCE_CHECK_MS, this.#watch, 0);
     },
   };
@@ -275,7 +285,7 @@ export class DataService implements FrameHandler {
     if (record.generation < Math.max(this.#generation, durable)) return this.#answer(-Errno.EPERM, who, tag);
     this.#peerGeneration[peer] = record.generation;
     this.#generation = record.generation;
-    this.#several = record.members.length > 1;
+    this.#several = (record.copies ?? record.members.length) > 1;
     if (this.#timer === NO_TIMER) this.#timer = this.io.timer(SILENCE_CHECK_MS, this.#watch, 0);
     if (!known || durable !== record.generation || known.revision < record.revision) {
       try {
@@ -326,10 +336,10 @@ function parseRecord(bytes: Uint8Array): AdoptedRecord | undefined {
     return undefined;
   }
   if (typeof value !== "object" || value === null) return undefined;
-  const { generation, revision, members } = value as Record<string, unknown>;
+  const { generation, revision, members, copies } = value as Record<string, unknown>;
   if (!isCount(generation) || generation === 0 || !isCount(revision)) return undefined;
   if (!Array.isArray(members) || !members.every((m): m is string => typeof m === "string")) return undefined;
-  return { generation, revision, members };
+  return { generation, revision, members, ...(isCount(copies) ? { copies } : {}) };
 }
 
 function isCount(value: unknown): value is number {

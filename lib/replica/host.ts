@@ -12,6 +12,7 @@ import { type Address, type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import type { Handlers, Reply } from "../io/mailbox_server.ts";
 import type { BufferPool } from "../io/pool.ts";
 import type { StreamSizes } from "../io/stream_memory.ts";
+import { SUPERSEDED_TEXT } from "../wire/frame.ts";
 import { FrameServer } from "../wire/server.ts";
 import { chainHandlers } from "./chain_calls.ts";
 import { DataService } from "./data_service.ts";
@@ -116,7 +117,11 @@ export class ReplicaHost implements Completer {
       create: now(({ bytes }) => this.create(Number(bytes))),
       get: now(() => {}),
       open: now(({ expectedBytes }) => this.open(Number(expectedBytes))),
-      close: settled((done) => this.close(true, done)),
+      close: (body, reply) => {
+        const { generation } = body as Record<string, unknown>;
+        if (typeof generation === "number") this.#refuseOld(generation);
+        this.close(true, (error) => error === undefined ? reply.ok(this.describe()) : reply.error(error));
+      },
       reload: settled((done) =>
         this.close(true, (error) => {
           try {
@@ -269,6 +274,13 @@ export class ReplicaHost implements Completer {
     this.close(false, (error) => {
       if (error instanceof Error) this.onProblem(error);
     });
+  }
+
+  /** An engine that was superseded, and only notices when it leaves, must not close what the new one uses. */
+  #refuseOld(generation: number): void {
+    if (generation < this.#service.generation) {
+      throw new Error(`${SUPERSEDED_TEXT}: the replica serves generation ${this.#service.generation}`);
+    }
   }
 
   /** The open directory. @throws {Error} when it is not open */

@@ -172,3 +172,26 @@ testWorlds("a directory that is gone, or that nobody can read, is described all 
   Deno.removeSync(setup.directory, { recursive: true });
   assert.equal(setup.call("get").state, "initial");
 });
+
+testWorlds(
+  "an engine of an older generation cannot close what a newer one uses; others are obeyed",
+  (io, parent) => {
+    using setup = setUp(io, parent);
+    const { call } = setup;
+    call("create", { bytes: BYTES });
+    call("open", { expectedBytes: 0 });
+    adopt(setup.connect(), 5);
+    assert.throws(
+      () => call("close", { generation: 4 }),
+      /this engine was superseded: the replica serves generation 5/,
+    );
+    assert.throws(() => call("close", { generation: 0 }), /superseded/);
+    assert.equal(call("get").state, "open");
+    assert.equal(call("close", { generation: 5 }).state, "closed");
+    for (const body of [{}, { generation: null }]) {
+      call("open", { expectedBytes: 0 });
+      adopt(setup.connect(), 6);
+      assert.equal(call("close", body).state, "closed");
+    }
+  },
+);

@@ -12,6 +12,7 @@ import {
   RollbackError,
   RpcError,
 } from "../rpc/mod.ts";
+import { GENERATION_KEY } from "../wire/frame.ts";
 
 /** The volume thread of a replica, as its main thread uses it. */
 export interface ReplicaCalls {
@@ -36,7 +37,10 @@ export function replicaHandlers(thread: ReplicaCalls): Handlers<ReplicaMethods> 
     replicaGet: () => run("get"),
     replicaOpen: (request) =>
       run("open", { upgrade: request.isUpgrade, expectedBytes: request.expectedBackendSize }),
-    replicaClose: () => run("close"),
+    replicaClose: (_request, call) => {
+      const generation = call.metadata(GENERATION_KEY);
+      return run("close", generation === undefined ? {} : { generation: Number(generation) });
+    },
     replicaReload: () => run("reload"),
     rebuildingSet: (request) => run("setRebuilding", { rebuilding: request.rebuilding }),
     revisionCounterSet: (request) => run("setRevisionCounter", { counter: request.counter }),

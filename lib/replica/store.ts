@@ -58,6 +58,8 @@ export class DiskStore implements ReplicaStore {
 
   adopt(record: AdoptedRecord | undefined): void {
     const unknown = this.disk.drover?.unknown ?? {};
-    this.disk.setDrover(record && { ...record, id: this.id, boot: this.boot, unknown });
+    if (record === undefined) return this.disk.setDrover(undefined);
+    const { generation, revision, members } = record;
+    this.disk.setDrover({ id: this.id, generation, revision, boot: this.boot, members, unknown });
   }
 }

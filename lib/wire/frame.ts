@@ -80,6 +80,12 @@ export const NO_SPACE_TEXT = "no space left on device";
 /** How the text begins that refuses an engine of an older generation; engines match on it. */
 export const SUPERSEDED_TEXT = "this engine was superseded";
 
+/**
+ * Metadata of ReplicaClose: the generation of the engine that asks. A replica that serves a newer one refuses; who
+ * sends none (Longhorn's callers) is obeyed.
+ */
+export const GENERATION_KEY = "drover-generation";
+
 /** The peer broke the protocol; the connection is closed. */
 export class WireError extends Error {
   /** The class, for logs. */

@@ -16,6 +16,9 @@ import { type Outcome, runSeed } from "./scenario.ts";
 /** Failing seeds that are shown. */
 const MOST_SHOWN = 10;
 
+/** Events that the trace of a single seed keeps. */
+const WHOLE_TRACE = 200_000;
+
 const { values } = parseArgs({
   args: Deno.args,
   options: {
@@ -33,11 +36,11 @@ if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count) || count < 1) {
 }
 
 let passed = 0, failed = 0, shown = 0;
-const sum = { good: 0, failed: 0, lives: 0, faults: 0, events: 0 };
+const sum = { good: 0, failed: 0, lives: 0, faults: 0, rebuilt: 0, events: 0 };
 const started = performance.now();
 for (let seed = first; seed < first + count; seed++) {
   try {
-    const outcome: Outcome = await runSeed(seed);
+    const outcome: Outcome = await runSeed(seed, values.seed === undefined ? undefined : WHOLE_TRACE);
     for (const key of Object.keys(sum) as (keyof Outcome)[]) sum[key] += outcome[key];
     passed++;
   } catch (error) {
@@ -54,7 +57,9 @@ for (let seed = first; seed < first + count; seed++) {
 }
 const seconds = (performance.now() - started) / 1000;
 console.log(
-  `${count} seeds in ${seconds.toFixed(1)} s: ${sum.lives} lives of the engine, ${sum.faults} faults, ` +
+  `${count} seeds in ${
+    seconds.toFixed(1)
+  } s: ${sum.lives} lives of the engine, ${sum.faults} faults, ${sum.rebuilt} copies rebuilt, ` +
     `${sum.good} requests answered well and ${sum.failed} with an error, ${sum.events} events`,
 );
 console.log(`${passed} passed, ${failed} failed`);

@@ -28,14 +28,15 @@ interface Request {
 
 /** Closed loop of `depth` requests over one life of the engine. */
 export class Client {
-  /** Requests answered well, and with an error. */
+  /** Requests answered well. */
   good = 0;
+  /** Requests answered with an error. */
   failed = 0;
   readonly #requests = new Map<number, Request>();
   #next = 0;
   #left: number;
 
-  /** @param operations how many requests to submit in all */
+  /** Submits nothing yet. @param operations how many requests to submit in all */
   constructor(
     readonly io: Io,
     readonly pool: BufferPool,

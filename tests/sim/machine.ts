@@ -13,6 +13,7 @@ import type { Handlers } from "../../lib/io/mailbox_server.ts";
 import { BufferPool } from "../../lib/io/pool.ts";
 import type { SimCluster, SimHost, SimProcess } from "../../lib/io/sim/mod.ts";
 import type { StreamSizes } from "../../lib/io/stream_memory.ts";
+import { deleteReplica } from "../../lib/replica/remove.ts";
 import { ReplicaHost, type ReplicaOptions } from "../../lib/replica/host.ts";
 import type { ptypes } from "../../lib/rpc/gen/ptypes.js";
 import { Code, RpcError } from "../../lib/rpc/errors.ts";
@@ -26,8 +27,10 @@ const LARGEST_BUFFER = 64 * 1024;
 const CALL_TIMEOUT_MS = 3000;
 
 /** Something that answers control calls, in a process. */
-class Callee {
+export class Callee {
+  /** Its process, once it was started. */
   process: SimProcess | undefined;
+  /** What it answers. */
   handlers: Handlers = {};
 }
 
@@ -36,6 +39,7 @@ export class Calls {
   /** Calls that ended since somebody looked. */
   moved = 0;
 
+  /** None yet. */
   constructor(readonly cluster: SimCluster) {}
 
   /** Calls a process: the request takes time, the work happens in the process, the answer takes time. */
@@ -80,6 +84,16 @@ export class Calls {
     });
   }
 
+  /** Resolves after a time. */
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) =>
+      this.cluster.schedule(ms, () => {
+        this.moved++;
+        resolve();
+      })
+    );
+  }
+
   #delay(from: SimHost, to: SimHost): number {
     return (from === to ? 0.02 : 0.3) * (1 + this.cluster.random.unit() * 3);
   }
@@ -87,11 +101,14 @@ export class Calls {
 
 /** A replica on its host, through any number of process lives. */
 export class SimReplica {
-  readonly callee = new Callee();
+  /** Answers control calls. */
+  readonly callee: Callee = new Callee();
   /** Counts boots of its host. */
   boots = 1;
+  /** The address engines know it by. */
   readonly name: string;
 
+  /** Not started yet. */
   constructor(
     readonly cluster: SimCluster,
     readonly host: SimHost,
@@ -100,6 +117,7 @@ export class SimReplica {
     this.name = `tcp://${host.name}:10000`;
   }
 
+  /** True while its process lives. */
   get alive(): boolean {
     return this.callee.process?.alive ?? false;
   }
@@ -128,10 +146,19 @@ export class SimReplica {
     }, { arenaBytes: ARENA_BYTES });
   }
 
+  /** Starts the process with an empty directory. */
+  wipe(bytes: number): void {
+    const eraser = this.host.spawn("eraser", (io) => deleteReplica(io.files, "/replica"));
+    eraser.kill();
+    this.start(bytes);
+  }
+
+  /** SIGKILL. */
   kill(): void {
     this.callee.process?.kill();
   }
 
+  /** Its machine loses power. */
   powerCut(): void {
     this.boots++;
     this.host.powerCut();
@@ -140,10 +167,14 @@ export class SimReplica {
 
 /** The engine process of a volume. */
 export class SimEngine implements VolumeCalls {
-  readonly callee = new Callee();
+  /** Answers control calls. */
+  readonly callee: Callee = new Callee();
+  /** The volume thread. */
   thread: EngineThread | undefined;
+  /** Buffers of the engine's process. */
   pool: BufferPool | undefined;
 
+  /** Not started yet. */
   constructor(
     readonly calls: Calls,
     readonly host: SimHost,
@@ -151,6 +182,7 @@ export class SimEngine implements VolumeCalls {
     readonly onEvent: (event: ThreadEvent) => void,
   ) {}
 
+  /** The process. */
   get process(): SimProcess | undefined {
     return this.callee.process;
   }
@@ -168,6 +200,7 @@ export class SimEngine implements VolumeCalls {
     }, { arenaBytes: ARENA_BYTES });
   }
 
+  /** See {@linkcode VolumeCalls}. */
   call(kind: string, body: unknown = null, timeoutMs = 60_000): Promise<unknown> {
     return this.calls.call(this.callee, this.host, this.host, kind, body, timeoutMs);
   }
@@ -182,8 +215,9 @@ export function simBackend(calls: Calls, from: SimHost, replica: SimReplica): Ba
     data: { kind: "tcp", host: replica.host.name, port: 10001 },
     get: () => call("get"),
     open: (upgrade, expectedBytes) => call("open", { upgrade, expectedBytes }),
+    generation: 0,
     close: async () => void await call("close"),
-    clearRebuilding: async () => void await call("setRebuilding", { rebuilding: false }),
+    setRebuilding: async (rebuilding) => void await call("setRebuilding", { rebuilding }),
     dispose: () => {},
   };
 }

@@ -21,12 +21,17 @@ export const SECTOR = 512;
 
 /** One write or unmap of the test; the model's own record of it. */
 export interface Write {
+  /** What its sectors hold. */
   readonly id: number;
+  /** An unmap. */
   readonly zeros: boolean;
+  /** First sector. */
   readonly first: number;
+  /** Sectors. */
   readonly count: number;
-  /** Order of its submission, and of its successful completion (Infinity while it has none). */
+  /** Order of its submission. */
   readonly submitted: number;
+  /** Order of its successful completion; Infinity while it has none. */
   completed: number;
   /** Order of its answer, good or bad; Infinity while it is under way. */
   ended: number;
@@ -34,7 +39,9 @@ export interface Write {
 
 /** A read under way. */
 export interface Read {
+  /** First sector. */
   readonly first: number;
+  /** Order of its submission. */
   readonly submitted: number;
   /** Per sector: what it may return, besides what is submitted after it. */
   readonly allowed: readonly ReadonlySet<Write>[];
@@ -42,6 +49,7 @@ export interface Read {
 
 /** A read that returned what it must not. */
 export class ModelViolation extends Error {
+  /** The class, for logs. */
   override readonly name = "ModelViolation";
 }
 
@@ -55,7 +63,7 @@ export class Model {
   readonly #loose: Uint8Array;
   #clock = 1;
 
-  /** @param sectors size of the disk */
+  /** A disk of zeros. @param sectors its size */
   constructor(readonly sectors: number) {
     const nothing = this.#add(0, sectors, true);
     nothing.completed = nothing.ended = nothing.submitted;

@@ -7,45 +7,40 @@
 import { Controller } from "../../lib/engine/controller.ts";
 import type { ThreadEvent } from "../../lib/engine/thread.ts";
 import { REPLICA_TIMEOUT_MS } from "../../lib/engine/limits.ts";
-import { Errno } from "../../lib/io/errno.ts";
 import { drawOptions, type Random, SimCluster, type SimHost } from "../../lib/io/sim/mod.ts";
 import { createLogger, Level, type Logger } from "../../lib/log/log.ts";
 import type { ptypes } from "../../lib/rpc/gen/ptypes.js";
 import { Client } from "./client.ts";
 import { Calls, contents, simBackend, SimEngine, SimReplica } from "./machine.ts";
+import { Faults, type FaultScene } from "./faults.ts";
 import { Model, SECTOR } from "./model.ts";
 
 /** Size of the volume: small, so that requests meet. */
 const VOLUME_BYTES = 1024 * 1024;
 /** After this a replica has noticed that its engine is gone, virtual ms. */
 const PATIENCE_MS = 80_000;
-/** Names of the faults, for the trace. */
-const FAULTS = [
-  "kill",
-  "power",
-  "power everywhere",
-  "reset",
-  "partition",
-  "pause",
-  "disk error",
-  "disk full",
-  "all disks full",
-];
 /** A life ends after this, virtual ms, whatever hangs. */
-const LIFE_MS = 20 * REPLICA_TIMEOUT_MS;
+const LIFE_MS = 200 * REPLICA_TIMEOUT_MS;
 
 /** What a seed did, for the campaign's summary. */
 export interface Outcome {
+  /** Requests answered well. */
   readonly good: number;
+  /** Requests answered with an error. */
   readonly failed: number;
+  /** Lives of the engine. */
   readonly lives: number;
+  /** Faults drawn. */
   readonly faults: number;
+  /** Copies that were filled anew. */
+  readonly rebuilt: number;
+  /** Events of the world. */
   readonly events: number;
 }
 
-/** Runs one seed. @throws {SimFailure} with the trace */
-export async function runSeed(seed: number): Promise<Outcome> {
-  using cluster = new SimCluster(seed, drawOptions(seed));
+/** Runs one seed. @param traceEvents how many events a failure shows @throws {SimFailure} with the trace */
+export async function runSeed(seed: number, traceEvents = 4096): Promise<Outcome> {
+  using cluster = new SimCluster(seed, drawOptions(seed, { traceEvents }));
   try {
     return await new Scenario(cluster).run();
   } catch (error) {
@@ -53,7 +48,7 @@ export async function runSeed(seed: number): Promise<Outcome> {
   }
 }
 
-class Scenario {
+class Scenario implements FaultScene {
   readonly random: Random;
   readonly model = new Model(VOLUME_BYTES / SECTOR);
   readonly calls: Calls;
@@ -62,12 +57,13 @@ class Scenario {
   readonly engine: SimEngine;
   readonly log: Logger;
   /** Replicas whose machine lost power since the volume was last started. */
-  readonly cut = new Set<SimReplica>();
+  readonly cut: Set<SimReplica> = new Set();
+  readonly faults: Faults;
   controller: Controller | undefined;
   client: Client | undefined;
   #good = 0;
   #failed = 0;
-  #faults = 0;
+  #rebuilt = 0;
 
   constructor(readonly cluster: SimCluster) {
     this.random = cluster.random;
@@ -89,8 +85,9 @@ class Scenario {
       this.calls,
       this.engineHost,
       VOLUME_BYTES,
-      (event) => this.controller?.onEvent(event),
+      (event) => this.onEvent(event),
     );
+    this.faults = new Faults(this);
     this.log = createLogger({ level: Level.ERROR, format: "text", wallClock: () => 0, write: () => {} });
   }
   readonly revisionCounter: boolean;
@@ -99,6 +96,34 @@ class Scenario {
     this.cluster.note(JSON.stringify(event));
     if (event.event === "equal") this.model.equal();
     this.controller?.onEvent(event);
+    const replica = "name" in event ? this.replicas.find((r) => r.name === event.name) : undefined;
+    if (!replica) return;
+    if (event.event === "filled" && event.failure === "") {
+      this.cut.delete(replica);
+      this.#rebuilt++;
+    }
+    if (event.event === "failed" && this.random.chance(0.6)) {
+      this.cluster.schedule(this.random.unit() * 50, () => this.replace(replica));
+    }
+  }
+
+  /** An operator replaces a copy that failed by an empty one: taken out first, then erased, then added. */
+  async replace(replica: SimReplica): Promise<void> {
+    const { controller } = this;
+    if (!controller?.started || !this.engine.process?.alive) return;
+    try {
+      await controller.removeReplica(replica.name);
+      replica.host.boot();
+      replica.host.disk.setFree(2 ** 40);
+      this.faults.disarm();
+      replica.kill();
+      await this.calls.sleep(60);
+      if (replica.alive || !replica.host.up || this.controller !== controller) return;
+      replica.wipe(VOLUME_BYTES);
+      await controller.addReplica(replica.name);
+    } catch (error) {
+      this.cluster.note(`not replaced: ${error}`);
+    }
   }
 
   async run(): Promise<Outcome> {
@@ -111,9 +136,20 @@ class Scenario {
       good: this.#good,
       failed: this.#failed,
       lives,
-      faults: this.#faults,
+      faults: this.faults.count,
+      rebuilt: this.#rebuilt,
       events: this.cluster.events,
     };
+  }
+
+  /** Lets the world go on until a condition holds, and promises with it. */
+  async drive(over: () => boolean, limit: number): Promise<void> {
+    while (!over() && this.cluster.now < limit) {
+      this.calls.moved = 0;
+      this.cluster.runUntil(() => over() || this.calls.moved > 0, limit);
+      if (this.calls.moved === 0) return;
+      for (let i = 0; i < 40; i++) await null;
+    }
   }
 
   /** Lets the world go on until a promise is settled. */
@@ -147,10 +183,10 @@ class Scenario {
     if (lost && this.started) model.powerLost();
     this.started = true;
     this.cut.clear();
-    this.startClient(last ? 60 : random.between(20, 300));
-    this.plan();
+    this.startClient(random.chance(0.3) ? random.between(500, 1500) : random.between(20, 300));
+    this.faults.plan();
     const { client } = this;
-    cluster.runUntil(() => client?.idle === true || !this.engine.process?.alive, cluster.now + LIFE_MS);
+    await this.drive(() => client?.idle === true || !this.engine.process?.alive, cluster.now + LIFE_MS);
     this.#good += client?.good ?? 0;
     this.#failed += client?.failed ?? 0;
     if (this.engine.process?.alive) {
@@ -248,19 +284,13 @@ class Scenario {
   /** Everything that is down comes up again; faults of the last life are over. */
   revive(): void {
     this.cluster.network.heal(0.5);
-    this.disarm();
+    this.faults.disarm();
     this.engineHost.boot();
     for (const replica of this.replicas) {
       replica.host.boot();
       replica.host.disk.setFree(2 ** 40);
       if (!replica.alive) replica.start();
     }
-  }
-  #armed: (() => void)[] = [];
-
-  /** Disks err no more. */
-  disarm(): void {
-    for (const stop of this.#armed.splice(0)) stop();
   }
 
   /** Reads everything with the volume at rest. */
@@ -294,7 +324,7 @@ class Scenario {
 
   /** Copies that were closed in order hold the same. */
   compare(replicas: readonly SimReplica[]): void {
-    this.disarm();
+    this.faults.disarm();
     const whole = replicas.filter((r) => r.alive && r.host.up && this.state(r) === "closed");
     for (const replica of whole) replica.kill();
     this.cluster.run(this.cluster.now + 1000);
@@ -313,85 +343,5 @@ class Scenario {
     this.model.engineDied();
     this.controller = undefined;
     this.cluster.run(this.cluster.now + 1000);
-  }
-
-  /** Draws the faults of a life and when they come. */
-  plan(): void {
-    const { random, cluster } = this;
-    const count = random.pick([0, 1, 1, 2, 3]);
-    for (let i = 0; i < count; i++) {
-      cluster.schedule(random.unit() * random.pick([5, 50, 500]), () => this.fault());
-    }
-    if (random.chance(0.4)) {
-      cluster.schedule(random.unit() * random.pick([5, 50, 500]), () => this.killEngine());
-    }
-  }
-
-  killEngine(): void {
-    if (!this.engine.process?.alive) return;
-    this.#faults++;
-    this.cluster.note("kill engine");
-    this.engine.process.kill();
-    this.controller = undefined;
-  }
-
-  fault(): void {
-    const { random } = this;
-    const replica = this.replicas[random.between(0, this.replicas.length - 1)];
-    this.#faults++;
-    const kind = random.between(0, 8);
-    this.cluster.note(`fault ${FAULTS[kind]} ${replica.host.name}`);
-    switch (kind) {
-      case 0:
-        return replica.kill();
-      case 1:
-        return this.powerCut([replica]);
-      case 2:
-        // The whole rack: engine and replicas together.
-        this.killEngine();
-        this.engineHost.powerCut();
-        return this.powerCut(this.replicas);
-      case 3:
-        this.cluster.network.cut(this.engineHost, replica.host);
-        return;
-      case 4:
-        this.cluster.network.partition([this.engineHost], [replica.host]);
-        this.cluster.schedule(
-          random.unit() * 3 * REPLICA_TIMEOUT_MS,
-          () => this.cluster.network.heal(random.unit()),
-        );
-        return;
-      case 5:
-        replica.callee.process?.pause(random.unit() * 3 * REPLICA_TIMEOUT_MS);
-        return;
-      case 6:
-        this.#armed.push(replica.host.disk.inject({
-          on: random.pick(["read", "write", "sync"]),
-          errno: Errno.EIO,
-          chance: 0.3,
-          times: random.between(1, 3),
-          path: ".img",
-        }));
-        return;
-      case 7:
-        return this.fillDisks([replica]);
-      default:
-        return this.fillDisks(this.replicas);
-    }
-  }
-
-  /** Disks are full for a while. */
-  fillDisks(replicas: readonly SimReplica[]): void {
-    for (const { host } of replicas) {
-      host.disk.setFree(0);
-      this.cluster.schedule(this.random.unit() * 2 * REPLICA_TIMEOUT_MS, () => host.disk.setFree(2 ** 40));
-    }
-  }
-
-  powerCut(replicas: readonly SimReplica[]): void {
-    for (const replica of replicas) {
-      replica.powerCut();
-      this.cut.add(replica);
-    }
   }
 }

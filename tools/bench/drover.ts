@@ -23,12 +23,18 @@ export interface DroverShape {
   readonly ioMode: "cached" | "direct";
 }
 
-/** Starts one of our programs from source, with the flags for V8 that it is shipped with. */
+/**
+ * Starts one of our programs: that of the dist which `DROVER_BIN` names, else from source, with the flags for V8 and
+ * the setting of malloc that it is shipped with.
+ */
 function startProgram(
   name: string,
   args: readonly string[],
-  env: Record<string, string> = {},
+  more: Record<string, string> = {},
 ): LoggedProcess {
+  const bin = Deno.env.get("DROVER_BIN");
+  const env = { MALLOC_ARENA_MAX: "1", ...more };
+  if (bin) return spawnLogged(`${bin}/${name}`, args, { env });
   const program = PROGRAMS.find((known) => known.name === name);
   if (program === undefined) throw new Error(`there is no program ${name}`);
   const flags = program.v8.length > 0 ? [`--v8-flags=${program.v8.join(",")}`] : [];

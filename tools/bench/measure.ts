@@ -71,8 +71,8 @@ async function fio(target: string, cell: Cell, range: Range, duration: Duration)
   const engine = isNbd ? ["--ioengine=nbd"] : ["--ioengine=io_uring", "--direct=1"];
   const { stdout } = await run("fio", [
     "--name=bench",
-    target,
     ...engine,
+    target,
     `--rw=${rw}`,
     `--bs=${blockBytes}`,
     `--iodepth=${depth}`,
@@ -153,7 +153,7 @@ export async function fill(subject: Subject, range: Range): Promise<void> {
   if (subject.isFilled) return;
   if (subject.tool === "fio") {
     const engine = subject.target.startsWith("--uri=") ? "--ioengine=nbd" : "--ioengine=io_uring";
-    const args = ["--name=fill", subject.target, engine, "--rw=write", "--bs=1m", "--iodepth=4"];
+    const args = ["--name=fill", engine, subject.target, "--rw=write", "--bs=1m", "--iodepth=4"];
     await run("fio", [...args, `--size=${range}`, "--direct=1"]);
     return;
   }

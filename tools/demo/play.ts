@@ -33,7 +33,7 @@ export class Play {
   #sums = new Map<string, string>();
   #bytes = 0;
 
-  /** @param directory empty, on a file system that can hold copies, without symbolic links in its path */
+  /** Prepares. @param directory empty, on a file system that can hold copies, without symbolic links in its path */
   constructor(
     readonly stage: Stage,
     readonly story: Story,

@@ -7,11 +7,14 @@ import type { LoadLine } from "./load.ts";
 import type { Stage } from "./stage.ts";
 import { DemoError } from "./volume.ts";
 
-type Line<Kind> = Extract<LoadLine, { kind: Kind }>;
+/** A line of a kind. */
+export type Line<Kind> = Extract<LoadLine, { kind: Kind }>;
 
 /** A load that runs. */
 export class RunningLoad {
+  /** All so far. */
   readonly samples: Line<"sample">[] = [];
+  /** All that it printed so far. */
   readonly lines: LoadLine[] = [];
   readonly #process: Deno.ChildProcess;
   readonly #ended: Promise<void>;

@@ -9,7 +9,9 @@ import { CommandError, type CommandResult, runOrThrow, SystemRunner } from "../.
 
 /** Ctrl-C was pressed. */
 export class Interrupted extends Error {
+  /** For checks. */
   override readonly name = "Interrupted";
+  /** Makes it. */
   constructor() {
     super("interrupted");
   }
@@ -21,7 +23,7 @@ export class Stage implements AsyncDisposable {
   readonly #runner = new SystemRunner();
   readonly #abort = new AbortController();
 
-  /** @param onSignal told of Ctrl-C: at once, before anything is cleaned */
+  /** Listens for Ctrl-C. @param onSignal told of Ctrl-C: at once, before anything is cleaned */
   constructor(readonly onSignal: (again: boolean) => void, readonly onProblem: (text: string) => void) {
     for (const signal of ["SIGINT", "SIGTERM"] as const) {
       Deno.addSignalListener(signal, () => {
@@ -36,7 +38,7 @@ export class Stage implements AsyncDisposable {
     return this.#abort.signal;
   }
 
-  /** @throws {Interrupted} after Ctrl-C */
+  /** Goes on. @throws {Interrupted} after Ctrl-C */
   check(): void {
     if (this.#abort.signal.aborted) throw new Interrupted();
   }

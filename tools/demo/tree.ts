@@ -11,13 +11,17 @@ import type { Stage } from "./stage.ts";
 export interface TreeFile {
   /** Below the root of its tree. */
   readonly path: string;
+  /** Its size. */
   readonly bytes: number;
 }
 
 /** Some files of a directory. */
 export interface Tree {
+  /** The directory. */
   readonly root: string;
+  /** In the order of a walk. */
   readonly files: readonly TreeFile[];
+  /** The sum of their sizes. */
   readonly bytes: number;
 }
 

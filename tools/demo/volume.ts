@@ -12,11 +12,13 @@ import type { Stage } from "./stage.ts";
 
 /** How to start it. */
 export interface ServeOptions {
+  /** Of the volume. */
   readonly name: string;
   /** Where its copies lie. */
   readonly directory: string;
   /** For mount points; absolute, without symbolic links. */
   readonly run: string;
+  /** How it is shown. */
   readonly frontend: "loop" | "socket";
   /** Only for a new volume. */
   readonly size?: string;
@@ -24,6 +26,7 @@ export interface ServeOptions {
 
 /** A volume that did not come up: what was said. */
 export class DemoError extends Error {
+  /** For checks. */
   override readonly name = "DemoError";
 }
 
@@ -37,6 +40,7 @@ export class ServedVolume {
   #onOutput: () => void = () => {};
   readonly #ended: Promise<Deno.CommandStatus>;
   #running = true;
+  /** Where the disk is. */
   endpoint = "";
 
   private constructor(readonly stage: Stage, readonly options: ServeOptions) {

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { type LoggedProcess, run, spawnDeno, type SpawnOptions } from "./process.ts";
-import { inRepository } from "./repository.ts";
-import type { VolumeReport } from "../../cmd/volume/inspect.ts";
+import { type LoggedProcess, run, spawnDeno, type SpawnOptions } from "./support/process.ts";
+import { inRepository } from "./support/repository.ts";
+import type { VolumeReport } from "../cmd/volume/inspect.ts";
 
 /** Generous: a busy machine starts five processes. */
 const READY_MS = 60_000;
@@ -24,6 +24,7 @@ export async function drover(...args: string[]): Promise<{ code: number; stdout:
 
 /** A volume that runs. */
 export interface ServedVolume extends AsyncDisposable {
+  /** The command; its output is kept. */
   readonly process: LoggedProcess;
   /** Where its disk is. */
   readonly endpoint: string;
