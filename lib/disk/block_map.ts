@@ -39,7 +39,7 @@ export const MAX_FILE_ID = 255;
 /** Block to file id; see the module text. */
 export class BlockMap {
   #blocks: number;
-  readonly #fill: number;
+  #fill: number;
   readonly #groups: (Int32Array | undefined)[];
   readonly #slabs: Uint8Array[] = [];
   /** Pages given back, to be used again. At most as long as there are pages. */
@@ -187,6 +187,15 @@ export class BlockMap {
     const entry = this.#entry(chunk);
     if (entry >= FIRST_PAGE) this.#freePages.push(entry - FIRST_PAGE);
     this.#setEntry(chunk, UNKNOWN);
+  }
+
+  /** Forgets everything; all chunks will be loaded again. For chains whose files were exchanged. */
+  reset(): void {
+    this.#fill = UNKNOWN;
+    this.#groups.fill(undefined);
+    this.#slabs.length = 0;
+    this.#freePages.length = 0;
+    this.#pages = 0;
   }
 
   /** Grows the volume; the new blocks are as unknown, or as certain, as the first ones were. */

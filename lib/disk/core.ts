@@ -69,6 +69,13 @@ export class DiskCore {
     this.layered = layers.count > 1;
   }
 
+  /** To be called after the layers changed. Only while no request is under way. */
+  chainChanged(): void {
+    this.headFd = this.layers.head.fd;
+    this.headId = this.layers.head.id;
+    this.layered = this.layers.count > 1;
+  }
+
   /** Why the replica must not be used any more, or "". */
   get fault(): string {
     return this.#fault;

@@ -13,7 +13,7 @@ import { diskNameProblem, IMAGE_SUFFIX, META_SUFFIX } from "./names.ts";
 import { isEmptyMeta } from "./volume_meta.ts";
 
 /** Longest record that is read, bytes: labels are small. */
-const MAX_RECORD_BYTES = 1024 * 1024;
+export const MAX_RECORD_BYTES = 1024 * 1024;
 
 /** The records of a directory. */
 export class DiskSet {

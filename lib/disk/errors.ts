@@ -83,6 +83,21 @@ export class BackingFileError extends Error {
   }
 }
 
+/** A change of the chain that failed half way. */
+export class ChangeFailedError extends Error {
+  /** Name of the class, for logs. */
+  override readonly name = "ChangeFailedError";
+  /**
+   * Describes one fault.
+   *
+   * @param problem what failed
+   * @param undoProblem why it could not be undone; "" when everything is as it was before
+   */
+  constructor(readonly problem: string, readonly undoProblem: string, options?: ErrorOptions) {
+    super(undoProblem === "" ? problem : `${problem}; undoing it failed: ${undoProblem}`, options);
+  }
+}
+
 /** An operation that the state of the replica does not allow. */
 export class ReplicaStateError extends Error {
   /** Name of the class, for logs. */

@@ -53,6 +53,12 @@ export class FlushPath implements SlotOwner, Completer {
     return this.#synced === this.#core.changes && this.#syncedCounter === this.#counter.changes;
   }
 
+  /** Head and counter were synced by other means, while no request was under way. */
+  noteSynced(): void {
+    this.#synced = this.#core.changes;
+    this.#syncedCounter = this.#counter.changes;
+  }
+
   /** See `ReplicaDisk.flush`. */
   flush(who: Completer, tag: number): void {
     const core = this.#core, slot = core.requests.acquire(this, 0, 0, 0, who, tag);

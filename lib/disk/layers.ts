@@ -59,6 +59,17 @@ export class Layers {
     return layer;
   }
 
+  /** Gives the newest file another name; its id and its descriptor stay. */
+  renameHead(name: string): void {
+    this.#chain[this.#chain.length - 1] = { ...this.head, name };
+  }
+
+  /** Becomes the chain given. The ids mean other files afterwards: the block map must be reset. */
+  become(other: Layers): void {
+    this.#chain.splice(0, Infinity, ...other.#chain);
+    this.fdOfId.set(other.fdOfId);
+  }
+
   /** All descriptors, each once. */
   descriptors(): number[] {
     return [...new Set(this.fdOfId)].filter((fd) => fd !== NO_FILE);

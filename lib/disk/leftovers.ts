@@ -10,7 +10,8 @@
  * | new head, not yet in `volume.meta` | a head, not in the chain, no data, nobody's parent | removed |
  * | snapshot's name for the head's file | a disk with the head's inode | removed, else the snapshot would change |
  * | old head's name for the snapshot's file | a head with the inode of a disk in the chain | removed |
- * | record of a head without a file | as it says | removed |
+ * | merged file's old name | a removed, childless snapshot, not in the chain, with the inode of a disk in it | removed |
+ * | record without a file | of a head, or of a removed, childless disk outside the chain | removed |
  * | `*.tmp` of a record | its name | removed |
  * | old head after a revert, with data | a head, not in the chain, with data | kept: it is data, and it shows up as a branch |
  *
@@ -54,21 +55,25 @@ export function removeLeftovers(
   for (const [disk, stat] of images) {
     if (chain.includes(disk)) continue;
     const empty = stat.allocated === 0 && set.children(disk).length === 0;
+    const merged = set.get(disk)?.removed === true && set.children(disk).length === 0 && live.has(stat.inode);
     const leftover = headNumber(disk) === undefined
-      ? stat.inode === headInode
+      ? stat.inode === headInode || merged
       : live.has(stat.inode) || empty;
     if (leftover) removeDisk(disk);
   }
   for (const disk of [...set.records.keys(), ...set.broken.keys()]) {
-    if (headNumber(disk) !== undefined && !chain.includes(disk) && !images.has(disk)) removeDisk(disk);
+    if (chain.includes(disk) || images.has(disk)) continue;
+    const removing = set.get(disk)?.removed === true && set.children(disk).length === 0;
+    if (headNumber(disk) !== undefined || removing) removeDisk(disk);
   }
   if (removed.length > 0) files.syncDirectory(directory);
   return removed;
 
-  /** The data file goes last: as long as it is there, the next open finds the rest. */
+  /** The data file goes last, durably: as long as it is there, the next open finds the rest. */
   function removeDisk(disk: string): void {
     remove(disk + CHECKSUM_SUFFIX);
     remove(disk + META_SUFFIX);
+    if (images.has(disk)) files.syncDirectory(directory);
     remove(disk);
     set.delete(disk);
   }

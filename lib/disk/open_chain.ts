@@ -67,7 +67,12 @@ export function closeAll(files: Files, layers: Layers): void {
   for (const fd of layers.descriptors()) files.close(fd);
 }
 
-function openDisk(files: Files, options: ChainOptions, disk: string): number {
+/** Opens the file of one disk. @throws {ChainError} {@linkcode UnsupportedFileSystemError} {@linkcode IoError} */
+export function openDisk(
+  files: Files,
+  options: Pick<ChainOptions, "directory" | "direct">,
+  disk: string,
+): number {
   const path = `${options.directory}/${disk}`;
   try {
     return files.open(path, { write: true, direct: options.direct });

@@ -9,7 +9,8 @@
  * @module
  */
 import type { Completer, Io } from "../io/io.ts";
-import { BLOCK_BYTES, BlockMap, UNKNOWN } from "./block_map.ts";
+import { BLOCK_BYTES } from "./block_map.ts";
+import { ChainChanges } from "./chain_changes.ts";
 import { type Directory, DiskCore } from "./core.ts";
 import { recordTime } from "./disk_record.ts";
 import type { DiskSet } from "./disk_set.ts";
@@ -23,12 +24,14 @@ import {
   writeVolumeMeta,
 } from "./directory.ts";
 import { ReplicaStateError } from "./errors.ts";
+import { Folds } from "./folds.ts";
 import { FlushPath } from "./flush_path.ts";
 import { loadDirectory } from "./load.ts";
 import { lockDirectory } from "./lock.ts";
 import { DiskMemory } from "./memory.ts";
-import { closeAll, openChain, type OpenedChain } from "./open_chain.ts";
+import { closeAll, openChain } from "./open_chain.ts";
 import { snapshotDiskName } from "./names.ts";
+import { acceptedMeta, newMap, startCounter } from "./opening.ts";
 import type { OpenReplicaOptions } from "./open_options.ts";
 import { ReadPath } from "./read_path.ts";
 import {
@@ -38,7 +41,7 @@ import {
   openState,
   type ReplicaInfo,
 } from "./replica_info.ts";
-import { NO_COUNTER, openCounter, RevisionCounter } from "./revision_counter.ts";
+import { NO_COUNTER, type RevisionCounter } from "./revision_counter.ts";
 import { UnmapPath } from "./unmap_path.ts";
 import type { DroverRecord, VolumeMeta } from "./volume_meta.ts";
 import { WritePath } from "./write_path.ts";
@@ -61,6 +64,12 @@ export class ReplicaDisk implements Directory {
   unmapMarkChainRemoved: boolean;
   /** Limit for snapshots. */
   snapshotMaxCount: number;
+  /** Limit for the allocated bytes of all snapshots together; 0 = none. */
+  snapshotMaxSize = 0;
+  /** Snapshots, reverts, removals, growth. Only while no request is under way. */
+  readonly changes: ChainChanges;
+  /** Merging and pruning of removed snapshots beside user I/O. */
+  readonly folds: Folds;
   /** What was out of order at opening and was put right or ignored; for the log. */
   readonly notes: readonly string[];
 
@@ -143,6 +152,19 @@ export class ReplicaDisk implements Directory {
     this.#writes = new WritePath(this.#core, this.#counter);
     this.#unmaps = new UnmapPath(this.#core, this.#counter);
     this.#flushes = new FlushPath(this.#core, this.#counter, !meta.dirty);
+    this.folds = new Folds(this.#core, set);
+    this.changes = new ChainChanges({
+      folds: this.folds,
+      io,
+      set,
+      core: this.#core,
+      backingFile: meta.backingFilePath,
+      meta: () => this.#meta,
+      info: () => this.info(),
+      limits: () => ({ count: this.snapshotMaxCount, bytes: this.snapshotMaxSize }),
+      writeMeta: (changed) => this.#writeMeta(changed),
+      settle: (what) => this.#settle(what),
+    });
   }
 
   /** The replica directory. */
@@ -297,6 +319,7 @@ export class ReplicaDisk implements Directory {
   unmapDepth(): number {
     const { layers } = this.#core;
     let depth = 0;
+    if (this.folds.busy) return 0;
     for (let position = layers.count - 2; position >= 0; position--) {
       const layer = layers.at(position);
       if (layer.backing || this.#set.children(layer.name).length > 1) break;
@@ -320,11 +343,20 @@ export class ReplicaDisk implements Directory {
     }
   }
 
+  /** Makes sure that a change of the chain may begin: nothing is under way, everything is on stable storage. */
+  #settle(what: string): void {
+    this.#requireIdle(what);
+    if (this.#core.fault !== "") throw new ReplicaStateError(`cannot ${what}: ${this.#core.fault}`);
+    this.#syncAll();
+  }
+
   #syncAll(): void {
     const { files } = this.#io;
+    if (this.#flushes.clean) return;
     try {
-      if (!this.#flushes.clean) files.sync(this.#core.headFd);
+      files.sync(this.#core.headFd);
       if (this.#counter.fd !== NO_COUNTER) files.sync(this.#counter.fd);
+      this.#flushes.noteSynced();
     } catch (error) {
       this.#core.fail("the last sync failed: what was written before may be lost");
       throw error;
@@ -341,6 +373,7 @@ export class ReplicaDisk implements Directory {
   close(clean = true): void {
     if (!this.#open) return;
     this.#requireIdle("close");
+    if (this.folds.busy) throw new ReplicaStateError("cannot close: disks are being merged");
     this.#open = false;
     const { files } = this.#io, { layers } = this.#core;
     try {
@@ -354,31 +387,4 @@ export class ReplicaDisk implements Directory {
       files.close(this.#lock);
     }
   }
-}
-
-/** The state to go on with. @throws {ReplicaStateError} when a fault was noted and is not accepted */
-function acceptedMeta(directory: string, meta: VolumeMeta, accept: boolean): VolumeMeta {
-  if (meta.error === "") return meta;
-  if (accept) return { ...meta, error: "" };
-  throw new ReplicaStateError(
-    `replica ${directory} is bad: ${meta.error}. Replace it by a rebuild; if there is no other copy, ` +
-      `start it once with --accept-fault and check the data`,
-  );
-}
-
-function newMap(size: number, opened: OpenedChain): BlockMap {
-  const { layers } = opened;
-  return new BlockMap(Math.ceil(size / BLOCK_BYTES), layers.count === 1 ? layers.head.id : UNKNOWN);
-}
-
-function startCounter(core: DiskCore, directory: string, enabled: boolean): RevisionCounter {
-  if (!enabled) return new RevisionCounter(core, NO_COUNTER, 0);
-  const { io, memory } = core, block = memory.counterBlock;
-  const { fd, value } = openCounter(
-    io.files,
-    directory,
-    core.direct,
-    io.arena.u8.subarray(block, block + BLOCK_BYTES),
-  );
-  return new RevisionCounter(core, fd, value);
 }

@@ -15,6 +15,7 @@ import type { FrameHandler, FrameServerOptions } from "../wire/server.ts";
 import { FrameType, frameTypeName, SUPERSEDED_TEXT } from "../wire/frame.ts";
 import { REGION_MAP_BYTES } from "../wire/regions.ts";
 import type { DirtyRegions } from "./dirty_regions.ts";
+import { HeldRequests } from "./held_requests.ts";
 
 /** The record that engines keep on replicas; see the engine's membership. */
 export interface AdoptedRecord {
@@ -75,6 +76,7 @@ export class DataService implements FrameHandler {
   /** Highest generation adopted since the directory was opened; 0 = none. */
   #generation = 0;
   #several = false;
+  readonly #held: HeldRequests;
   readonly #peerGeneration = new Float64Array(MAX_CONNECTIONS);
   #problem = "";
   /**
@@ -94,6 +96,7 @@ export class DataService implements FrameHandler {
    *   replica has ended, though the directory is still open
    */
   constructor(readonly io: Io, readonly onAbandoned: () => void = () => {}) {
+    this.#held = new HeldRequests(MAX_REQUESTS);
     this.#later = new Later(io, MAX_REQUESTS, {
       complete: (tag, result) => {
         const who = this.#whoLater[tag];
@@ -130,6 +133,18 @@ export class DataService implements FrameHandler {
     }
   }
 
+  /** Puts new requests aside until {@linkcode release}; those under way end. */
+  hold(): void {
+    this.#held.active = true;
+  }
+
+  /** Serves what was put aside, in order of arrival, and everything from now on. */
+  release(): void {
+    this.#held.release((type, offset, size, at, peer, who, tag) =>
+      this.start(type, offset, size, at, peer, who, tag)
+    );
+  }
+
   /** See {@linkcode FrameHandler}. */
   serves(type: number): boolean {
     switch (type) {
@@ -160,6 +175,10 @@ export class DataService implements FrameHandler {
   ): void {
     const store = this.#store;
     this.#heard[0] = this.io.now();
+    // A ping is answered all the same: the engine must not take a short stop for a death.
+    if (this.#held.active && type !== FrameType.PING) {
+      return this.#held.push(type, offset, size, at, peer, who, tag);
+    }
     if (store === undefined || store.fault !== "") return this.#answer(-Errno.ENODEV, who, tag);
     if (type === FrameType.PING) return this.#answer(0, who, tag);
     if (type === FrameType.ADOPT) return this.#adopt(store, size, at, peer, who, tag);

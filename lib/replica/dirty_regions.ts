@@ -18,7 +18,14 @@
 import { Errno, IoError } from "../io/errno.ts";
 import { PAGE_BYTES } from "../io/arena.ts";
 import type { Completer, Io } from "../io/io.ts";
-import { clearRegions, coversRegions, REGION_MAP_BYTES, regionBytes, setRegions } from "../wire/regions.ts";
+import {
+  clearRegions,
+  coversRegions,
+  nextRun,
+  REGION_MAP_BYTES,
+  regionBytes,
+  setRegions,
+} from "../wire/regions.ts";
 
 /** Name of the file. Longhorn looks at none of that name. */
 export const REGIONS_FILE = "drover.regions";
@@ -81,6 +88,32 @@ export class DirtyRegions implements Completer {
     }
     regions.#wanted.set(regions.#map);
     return regions;
+  }
+
+  /**
+   * The record of the same volume after it grew; it takes the file over. What was recorded stays recorded. The old
+   * header goes first and the new one comes last: after a crash in between the record is of no volume, which
+   * means "everything".
+   *
+   * @param bytes the new size of the volume
+   * @throws {IoError}
+   */
+  grown(bytes: number): DirtyRegions {
+    const { files } = this.io, grown = new DirtyRegions(this.io, this.path, this.fd, this.page, bytes);
+    for (let [first, count] = nextRun(this.#wanted, 0); count > 0;) {
+      setRegions(grown.#map, grown.region, first * this.region, count * this.region);
+      [first, count] = nextRun(this.#wanted, first + count);
+    }
+    grown.#wanted.set(grown.#map);
+    const page = new Uint8Array(PAGE_BYTES);
+    files.writeAt(this.fd, page, 0);
+    files.sync(this.fd);
+    files.writeAt(this.fd, grown.#map, PAGE_BYTES);
+    files.sync(this.fd);
+    page.set(header(bytes));
+    files.writeAt(this.fd, page, 0);
+    files.sync(this.fd);
+    return grown;
   }
 
   /** True when a write to this range may begin. */

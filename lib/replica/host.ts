@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { ChangeFailedError } from "../disk/errors.ts";
 import type { OpenReplicaOptions } from "../disk/open_options.ts";
 import { ReplicaDisk } from "../disk/replica_disk.ts";
 import { DiskMemory } from "../disk/memory.ts";
@@ -13,9 +14,11 @@ import type { BufferPool } from "../io/pool.ts";
 import type { StreamSizes } from "../io/stream_memory.ts";
 import { SUPERSEDED_TEXT } from "../wire/frame.ts";
 import { FrameServer } from "../wire/server.ts";
+import { chainHandlers } from "./chain_calls.ts";
 import { DataService } from "./data_service.ts";
 import { describeClosed, describeOpen, type ReplicaDescription } from "./description.ts";
 import { DirtyRegions, reserveRegionMap } from "./dirty_regions.ts";
+import { IDLE_POLL_MS, Quiet } from "./quiet.ts";
 import { deleteReplica } from "./remove.ts";
 import { DiskStore } from "./store.ts";
 
@@ -45,9 +48,6 @@ export interface ReplicaOptions {
   readonly streamSizes?: StreamSizes;
 }
 
-/** How often a close looks whether the last requests have ended, milliseconds. */
-const IDLE_POLL_MS = 1;
-
 /** See the module text. */
 export class ReplicaHost implements Completer {
   readonly #service: DataService;
@@ -55,7 +55,11 @@ export class ReplicaHost implements Completer {
   readonly #memory: DiskMemory;
   readonly #id: string;
   #disk: ReplicaDisk | undefined;
+  #store: DiskStore | undefined;
   #regions: DirtyRegions | undefined;
+  /** Work on the open directory while no request is under way. */
+  readonly quiet: Quiet;
+  #snapshotMaxSize = 0;
   readonly #regionMap: number;
   #closing: { readonly clean: boolean; readonly done: ((error: unknown) => void)[] } | undefined;
   #timer = NO_TIMER;
@@ -83,6 +87,7 @@ export class ReplicaHost implements Completer {
     const found = ReplicaDisk.inspect(io, options.directory);
     this.#id = found.meta?.drover?.id || newId();
     this.#service = new DataService(io, () => this.#abandon());
+    this.quiet = new Quiet(io, this.#service, () => !this.#disk || this.#idle(this.#disk));
     this.#server = new FrameServer(io, pool, options.data, this.#service, {
       ...DataService.options,
       ...(options.streamSizes ? { streamSizes: options.streamSizes } : {}),
@@ -134,15 +139,19 @@ export class ReplicaHost implements Completer {
           done(error);
         })
       ),
-      setRebuilding: now(({ rebuilding }) => this.#opened().setRebuilding(rebuilding === true)),
-      setRevisionCounter: now(({ counter }) => this.#opened().setRevisionCounter(Number(counter))),
+      ...chainHandlers(this),
+      setRebuilding: now(({ rebuilding }) => this.opened().setRebuilding(rebuilding === true)),
+      setRevisionCounter: now(({ counter }) => this.opened().setRevisionCounter(Number(counter))),
       setUnmapMarkChain: now(({ enabled }) => {
         if (this.#disk) this.#disk.unmapMarkChainRemoved = enabled === true;
       }),
       setSnapshotMaxCount: now(({ count }) => {
         if (this.#disk) this.#disk.snapshotMaxCount = Number(count);
       }),
-      setSnapshotMaxSize: now(() => {}),
+      setSnapshotMaxSize: now(({ bytes }) => {
+        this.#snapshotMaxSize = Number(bytes);
+        if (this.#disk) this.#disk.snapshotMaxSize = this.#snapshotMaxSize;
+      }),
     };
   }
 
@@ -177,6 +186,7 @@ export class ReplicaHost implements Completer {
     const disk = ReplicaDisk.open(this.io, options.directory, open);
     for (const note of disk.notes) this.onProblem(new Error(`put in order at opening: ${note}`));
     this.#disk = disk;
+    disk.snapshotMaxSize = this.#snapshotMaxSize;
     try {
       this.#regions = DirtyRegions.open(
         this.io,
@@ -190,7 +200,8 @@ export class ReplicaHost implements Completer {
       disk.close(before?.dirty !== true);
       throw error;
     }
-    this.#service.use(new DiskStore(disk, this.#id, options.boot, this.#regions), disk.state);
+    this.#store = new DiskStore(disk, this.#id, options.boot, this.#regions);
+    this.#service.use(this.#store, disk.state);
   }
 
   /** Closes the directory when the last request has ended. @param clean false leaves it marked as dirty */
@@ -203,6 +214,7 @@ export class ReplicaHost implements Completer {
     // A copy that was opened unclean and that no engine took as a member has not become clean by being looked at.
     this.#closing = { clean: clean && (!this.#unclean || this.#service.adopted), done: [done] };
     this.#service.use(undefined, "closed");
+    this.#disk.folds.cancel();
     this.complete();
   }
 
@@ -210,7 +222,7 @@ export class ReplicaHost implements Completer {
   complete(): void {
     const disk = this.#disk, closing = this.#closing;
     if (!disk || !closing) return;
-    if (disk.underWay > 0 || this.#regions?.busy) {
+    if (disk.folds.busy || !this.#idle(disk)) {
       this.#timer = this.io.timer(IDLE_POLL_MS, this, 0);
       return;
     }
@@ -223,6 +235,26 @@ export class ReplicaHost implements Completer {
     this.#disk = undefined;
     this.#closing = undefined;
     for (const done of closing.done) done(problem);
+  }
+
+  #idle(disk: ReplicaDisk): boolean {
+    return disk.underWay === 0 && this.#regions?.busy !== true;
+  }
+
+  /** Grows the volume and the record of its dirty regions. Only in a quiet moment. @throws {Error} */
+  grow(bytes: number): void {
+    const disk = this.opened(), before = disk.bytes;
+    disk.changes.expand(bytes);
+    if (disk.bytes === before || !this.#regions) return;
+    try {
+      this.#regions = this.#regions.grown(disk.bytes);
+    } catch (cause) {
+      const text = cause instanceof Error ? cause.message : String(cause);
+      throw new ChangeFailedError(text, "the volume has grown, the record of its dirty regions has not", {
+        cause,
+      });
+    }
+    if (this.#store) this.#store.regions = this.#regions;
   }
 
   #closeDisk(disk: ReplicaDisk, clean: boolean): void {
@@ -251,7 +283,8 @@ export class ReplicaHost implements Completer {
     }
   }
 
-  #opened(): ReplicaDisk {
+  /** The open directory. @throws {Error} when it is not open */
+  opened(): ReplicaDisk {
     if (!this.#disk) throw new Error("replica is not open");
     return this.#disk;
   }

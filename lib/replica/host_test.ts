@@ -1,78 +1,10 @@
 import assert from "node:assert/strict";
-import type { Io } from "../io/io.ts";
-import { BufferPool } from "../io/pool.ts";
 import { settleOne, testWorlds } from "../io/test_kit.ts";
 import { FrameType } from "../wire/frame.ts";
-import { pattern, TestClient, until } from "../wire/test_kit.ts";
-import type { ReplicaDescription } from "./description.ts";
-import { ReplicaHost, type ReplicaOptions } from "./host.ts";
+import { pattern, until } from "../wire/test_kit.ts";
+import { adopt, setUp } from "./host_test_kit.ts";
 
 const BYTES = 8 * 1024 * 1024;
-
-interface Setup extends Disposable {
-  readonly host: ReplicaHost;
-  readonly directory: string;
-  readonly problems: string[];
-  call(kind: string, body?: unknown): ReplicaDescription;
-  connect(): TestClient;
-}
-
-function setUp(io: Io, parent: string, options: Partial<ReplicaOptions> = {}): Setup {
-  const directory = `${parent}/r`, problems: string[] = [], clients: TestClient[] = [];
-  const host = new ReplicaHost(
-    io,
-    new BufferPool(io, 4 * 1024 * 1024, 1024 * 1024),
-    {
-      directory,
-      data: { kind: "tcp", host: "127.0.0.1", port: 0 },
-      ioMode: "direct",
-      revisionCounter: false,
-      backingFile: "",
-      unmapMarkChainRemoved: false,
-      snapshotMaxCount: 250,
-      encrypted: false,
-      boot: "boot-1",
-      streamSizes: { window: 64 * 1024, headers: 64 * 1024 },
-      ...options,
-    },
-    () => "made-up-id",
-    (error) => problems.push(error.message),
-  );
-  const call = (kind: string, body: unknown = {}): ReplicaDescription => {
-    let answer: { value?: ReplicaDescription; error?: unknown } | undefined;
-    host.handlers()[kind](body, {
-      ok: (value) => void (answer = { value: value as ReplicaDescription }),
-      error: (error) => void (answer = { error }),
-    });
-    until(io, `the answer to ${kind}`, () => answer !== undefined);
-    if (answer?.error !== undefined) throw answer.error;
-    return answer?.value ?? {};
-  };
-  const connect = () => {
-    const client = TestClient.connect(
-      io,
-      { kind: "tcp", host: "127.0.0.1", port: host.dataPort },
-      1024 * 1024,
-    );
-    clients.push(client);
-    return client;
-  };
-  const dispose = () => {
-    let done = false;
-    host.stop(() => done = true);
-    until(io, "the host's end", () => done);
-    for (const client of clients) client.end();
-  };
-  return { host, directory, problems, call, connect, [Symbol.dispose]: dispose };
-}
-
-const adoption = (generation: number, members = ["made-up-id"]) =>
-  new TextEncoder().encode(JSON.stringify({ generation, revision: 1, members }));
-
-function adopt(client: TestClient, generation: number): void {
-  const payload = adoption(generation);
-  assert.equal(client.ask(FrameType.ADOPT, 0, payload.length, payload).result, 0);
-}
 
 testWorlds("a replica is created, opened, written, closed and found as it was left", (io, parent) => {
   using setup = setUp(io, parent);

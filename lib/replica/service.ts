@@ -4,7 +4,14 @@
  *
  * @module
  */
-import { type Handlers, type ptypes, type ReplicaMethods, unimplemented } from "../rpc/mod.ts";
+import {
+  Code,
+  type Handlers,
+  type ptypes,
+  type ReplicaMethods,
+  RollbackError,
+  RpcError,
+} from "../rpc/mod.ts";
 import { GENERATION_KEY } from "../wire/frame.ts";
 
 /** The volume thread of a replica, as its main thread uses it. */
@@ -40,12 +47,35 @@ export function replicaHandlers(thread: ReplicaCalls): Handlers<ReplicaMethods> 
     unmapMarkDiskChainRemovedSet: (request) => run("setUnmapMarkChain", { enabled: request.enabled }),
     snapshotMaxCountSet: (request) => run("setSnapshotMaxCount", { count: request.count }),
     snapshotMaxSizeSet: (request) => run("setSnapshotMaxSize", { bytes: request.size }),
-    replicaRevert: unimplemented,
-    replicaSnapshot: unimplemented,
-    replicaExpand: unimplemented,
-    diskRemove: unimplemented,
-    diskReplace: unimplemented,
-    diskPrepareRemove: unimplemented,
-    diskMarkAsRemoved: unimplemented,
+    replicaRevert: (request) => run("revert", { name: request.name, created: request.created }),
+    replicaSnapshot: (request) =>
+      run("snapshot", {
+        name: request.name,
+        userCreated: request.userCreated,
+        created: request.created,
+        labels: request.labels,
+      }),
+    replicaExpand: async (request) => {
+      try {
+        return await run("expand", { bytes: request.size });
+      } catch (error) {
+        throw expansionError(error);
+      }
+    },
+    diskRemove: (request) => run("removeDisk", { name: request.name, force: request.force }),
+    diskReplace: (request) => run("replaceDisk", { target: request.target, source: request.source }),
+    diskPrepareRemove: async (request) =>
+      await thread.call(
+        "prepareRemove",
+        { name: request.name },
+        LONG_CALL_MS,
+      ) as ptypes.IDiskPrepareRemoveResponse,
+    diskMarkAsRemoved: (request) => run("markRemoved", { name: request.name }),
   };
+}
+
+/** Between threads an error keeps its text, not its class. */
+function expansionError(error: unknown): unknown {
+  if (!(error instanceof Error) || error.name !== "RollbackError") return error;
+  return RollbackError.from(new RpcError(Code.INTERNAL, error.message)) ?? error;
 }

@@ -21,7 +21,7 @@ export class DiskStore implements ReplicaStore {
     readonly disk: ReplicaDisk,
     readonly id: string,
     readonly boot: string,
-    readonly regions: DirtyRegions | undefined,
+    public regions: DirtyRegions | undefined,
   ) {}
 
   get bytes(): number {
