@@ -29,6 +29,7 @@ const BLOCK = 4096;
 
 /** What was found. */
 export interface HeapReport {
+  /** How many requests were counted. */
   readonly requests: number;
   /** Bytes by which the heap in use grew, garbage collected before and after. */
   readonly retained: number;

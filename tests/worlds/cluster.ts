@@ -19,8 +19,11 @@ const READY = { timeoutMs: 60_000 };
 
 /** Options of a volume. */
 export interface ClusterOptions {
+  /** How many; default 3. */
   readonly replicas?: number;
+  /** Further flags of every replica. */
   readonly replicaFlags?: readonly string[];
+  /** Further flags of every engine. */
   readonly engineFlags?: readonly string[];
   /** With the revision counter; default: without. */
   readonly revisionCounter?: boolean;
@@ -28,9 +31,12 @@ export interface ClusterOptions {
 
 /** One replica, through several lives of its process. */
 export class TestReplica {
+  /** Its present process, or the last one. */
   process: LoggedProcess | undefined;
+  /** Port of its control service. */
   readonly port: number = freePortRange(3);
 
+  /** Starts nothing yet. */
   constructor(readonly directory: string, readonly flags: readonly string[]) {}
 
   /** `tcp://...` as engines are told. */
@@ -86,9 +92,12 @@ export class TestReplica {
 
 /** One life of an engine. */
 export class TestEngine {
+  /** Port of its control service. */
   readonly port: number = freePortRange(1);
+  /** Its process. */
   readonly process: LoggedProcess;
 
+  /** Starts it. @param socket path of its frontend */
   constructor(readonly socket: string, args: readonly string[]) {
     this.process = spawnDeno("cmd/engine.ts", [
       "--volume-name",
@@ -111,6 +120,7 @@ export class TestEngine {
     ]);
   }
 
+  /** Waits until it serves. */
   async ready(): Promise<this> {
     await this.process.waitForOutput(/engine ready/, READY);
     return this;
@@ -144,10 +154,13 @@ export class TestEngine {
 /** A volume of processes; everything ends with its scope. */
 export class Cluster implements AsyncDisposable {
   readonly #directory = tempDir("v-");
+  /** All its replicas. */
   readonly replicas: TestReplica[];
+  /** All its engines, oldest first. */
   readonly engines: TestEngine[] = [];
   readonly #frames: Frames[] = [];
 
+  /** Starts nothing yet. */
   constructor(readonly options: ClusterOptions) {
     const counter = options.revisionCounter ? [] : ["--disableRevCounter"];
     this.replicas = Array.from(
@@ -224,6 +237,7 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
+  /** Ends everything and removes the directory. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const frames of this.#frames) {
       frames[Symbol.dispose]();
@@ -250,7 +264,7 @@ export class Load {
   #stop = false;
   #running: Promise<void>[] = [];
 
-  /** @param blocks how many, spread over a quarter of the volume */
+  /** Writes nothing yet. @param blocks how many, spread over a quarter of the volume */
   constructor(readonly blocks = 256) {
     this.#acknowledged = new Array(blocks).fill(0);
     this.#sent = new Array(blocks).fill(0);

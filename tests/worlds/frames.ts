@@ -8,8 +8,11 @@ import { FRAME_BYTES, FrameType } from "../../lib/wire/frame.ts";
 
 /** A reply. */
 export interface FrameReply {
+  /** Type of the frame. */
   readonly type: number;
+  /** Its size field. */
   readonly size: number;
+  /** Its payload. */
   readonly data: Uint8Array;
   /** Text of an Error or ENOSPC frame, else "". */
   readonly text: string;
@@ -17,6 +20,7 @@ export interface FrameReply {
 
 /** A connection that broke. */
 export class Disconnected extends Error {
+  /** The class, for messages. */
   override readonly name = "Disconnected";
 }
 
@@ -51,6 +55,7 @@ export class Frames implements Disposable {
   #sending: Promise<unknown> = Promise.resolve();
   readonly #reading: Promise<void>;
 
+  /** Takes a connected socket. */
   constructor(readonly socket: Deno.Conn) {
     this.#reading = this.#read();
   }
@@ -139,6 +144,7 @@ export class Frames implements Disposable {
     return this.#reading;
   }
 
+  /** Closes the connection. */
   [Symbol.dispose](): void {
     try {
       this.socket.close();
