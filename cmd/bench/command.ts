@@ -3,7 +3,6 @@
  *
  * @module
  */
-import type { Command } from "commander";
 import {
   arenaBytes,
   type BenchOptions,
@@ -16,7 +15,7 @@ import {
 } from "../../lib/bench/bench.ts";
 import { parsePlace, PLACE_FORMS } from "../../lib/bench/place.ts";
 import { openIo } from "../../lib/io/open.ts";
-import { UsageError } from "../support/program.ts";
+import { type program, UsageError } from "../support/program.ts";
 import { parseSize } from "../support/sizes.ts";
 import { benchTable } from "./table.ts";
 
@@ -104,8 +103,8 @@ function bench(flags: Flags): void {
 }
 
 /** Adds the command to a program. It blocks the thread while it measures. */
-export function benchCommand(parent: Command): Command {
-  return parent.command("bench")
+export function benchCommand(parent: ReturnType<typeof program>): void {
+  parent.command("bench")
     .description("measure a disk: a closed loop of operations, with latency percentiles")
     .requiredOption("--target <target>", "what to measure, see below")
     .addOption(parent.createOption("--rw <load>", "what to do").choices(WORKLOADS).default("randread"))

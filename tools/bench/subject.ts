@@ -46,6 +46,11 @@ export interface SubjectMaker {
   readonly name: string;
   /** Programs it needs, as `tests/support/needs.ts` knows them. */
   readonly needs: readonly string[];
-  /** @param directory exists, empty. @param bytes size of the disk */
+  /**
+   * Starts it.
+   *
+   * @param directory exists, empty
+   * @param bytes size of the disk
+   */
   start(directory: string, bytes: number): Promise<Subject>;
 }
