@@ -71,9 +71,9 @@ export async function volumeReport(name: string, directory: string): Promise<Vol
   return JSON.parse(stdout);
 }
 
-/** Writes a pattern with versions over a place, for a second; the state goes to a file. */
-export async function writePattern(place: string, bytes: number, state: string): Promise<void> {
-  await load("write", place, String(bytes), "1", state);
+/** Writes a pattern with versions over a place, for a second or until a file exists; the state goes to a file. */
+export async function writePattern(place: string, bytes: number, state: string, until = ""): Promise<void> {
+  await load("write", place, String(bytes), until === "" ? "1" : "120", state, until);
 }
 
 /** Reads the pattern back. @throws when a block is not what was acknowledged */

@@ -30,7 +30,7 @@ Deno.test("a volume is made, used, loses a copy, stops, comes back with its data
   using directory = tempDir();
   const dir = directory.join("data"), state = directory.join("state");
   {
-    await using volume = await serveVolume("v1", dir, NEW);
+    await using volume = await serveVolume("v1", dir, [...NEW, "--no-repair"]);
     assert.match(volume.process.output, /^volume v1: 64 MiB, 3 replicas$/m);
     assert.match(volume.process.output, /^note: 3 of 3 copies share one file system/m);
     assert.equal((await volume.report()).state, "healthy");
@@ -60,7 +60,7 @@ Deno.test("a volume is made, used, loses a copy, stops, comes back with its data
   }
   assert.equal((await volumeReport("v1", dir)).state, "stopped");
   {
-    await using volume = await serveVolume("v1", dir, SOCKET);
+    await using volume = await serveVolume("v1", dir, [...SOCKET, "--no-repair"]);
     await volume.process.waitForOutput(/^replica v1-r-2 is out \(it missed writes/m);
     await verifyPattern(`unix:${volume.endpoint}`, 8 * MiB, state);
     assert.equal(await volume.interrupt(), 0);

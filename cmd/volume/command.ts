@@ -22,6 +22,9 @@ twice within two seconds takes it away regardless, after its file system was syn
 of a replica does not interrupt it; when the engine dies, the volume stops. What was flushed is on the disks of all
 healthy copies in every case.
 
+Repair: a copy that failed, or missed writes, is erased after 5 seconds and filled from a complete one, while the
+volume serves. If it fails again, the pause doubles, up to 5 minutes. --no-repair leaves it as it is.
+
 Members: Drover records durably which copies have every write. That does the job of Longhorn's revision counter at
 no cost per write, so the counter is off unless --revision-counter asks for it (for copies that an older Longhorn
 engine is to read).
@@ -72,6 +75,7 @@ function serve(volume: ReturnType<typeof program>): void {
     )
     .option("--degraded", "start although complete copies are missing (see below)")
     .option("--allow-missing-replicas", "the same as --degraded")
+    .option("--no-repair", "leave a copy that failed out, instead of filling it anew")
     .option("--revision-counter", "copies count their writes, as Longhorn's do (see below)")
     .option("--disable-revision-counter", "the default")
     .addHelpText("after", SERVE_EXAMPLES)

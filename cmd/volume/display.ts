@@ -33,7 +33,10 @@ export function describeMetrics({ metrics }: VolumeHealth): string {
 /** The line: state, copies, figures, where the disk is. */
 export function statusLine(volume: string, health: VolumeHealth, wanted: number): string {
   const good = health.replicas.filter(({ mode }) => mode === "RW").length;
-  return `${volume}: ${stateOf(health, wanted)}, ${good}/${wanted} replicas | ${describeMetrics(health)} | ` +
+  const filled = health.replicas.filter(({ mode }) => mode === "WO").map(({ name }) => name);
+  const repair = filled.length > 0 ? `, rebuilding ${filled.join(", ")}` : "";
+  return `${volume}: ${stateOf(health, wanted)}, ${good}/${wanted} replicas${repair} | ` +
+    `${describeMetrics(health)} | ` +
     (health.endpoint || "no disk");
 }
 

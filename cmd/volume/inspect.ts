@@ -19,9 +19,9 @@ export interface ReplicaReport {
   readonly directory: string;
   /**
    * `complete`: has every write; `behind`: left out since it missed writes; `missing`: no copy in its directory;
-   * `unreadable`; `new`: never used.
+   * `unreadable`; `new`: never used; `rebuilding`: it is being filled.
    */
-  readonly state: "complete" | "behind" | "missing" | "unreadable" | "new";
+  readonly state: "complete" | "behind" | "rebuilding" | "missing" | "unreadable" | "new";
   /** Why it is not complete; may be empty. */
   readonly reason: string;
   /** Bytes it takes on its disk. */
@@ -136,7 +136,7 @@ export async function inspectVolume(record: VolumeRecord): Promise<VolumeReport>
     const { state, reason } = seen
       ? seen.mode === "RW"
         ? { state: "complete" as const, reason: "" }
-        : { state: "behind" as const, reason: seen.reason }
+        : { state: seen.mode === "WO" ? "rebuilding" as const : "behind" as const, reason: seen.reason }
       : stopped;
     return {
       name,

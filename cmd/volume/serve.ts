@@ -20,6 +20,7 @@ import {
   type VolumeRecord,
   writeRecord,
 } from "./record.ts";
+import { Repair } from "./repair.ts";
 import { Signals } from "./signals.ts";
 import { StackError, type VolumeHealth, VolumeStack } from "./stack.ts";
 import { VolumeUse } from "./use.ts";
@@ -44,6 +45,8 @@ export interface ServeFlags {
   readonly degraded?: boolean;
   /** The same. */
   readonly allowMissingReplicas?: boolean;
+  /** Copies that failed are filled anew. */
+  readonly repair: boolean;
   /** Copies of a new volume do not count their writes. */
   readonly disableRevisionCounter: boolean;
 }
@@ -59,6 +62,8 @@ const DEFAULT_REPLICAS = 3, MAX_REPLICAS = 16;
 const BLOCK_BYTES = 4096;
 /** How often the engine is asked how it is, milliseconds. */
 const LOOK_EVERY_MS = 1000;
+/** The same while a copy is being filled, milliseconds. */
+const REPAIR_LOOK_EVERY_MS = 250;
 /** Looks without an answer before the engine counts as hanging. */
 const SILENT_LOOKS = 30;
 /** Starts until ports are found that nobody took in between. */
@@ -188,6 +193,7 @@ class Serving {
   /** How processes ended that were not told to. */
   readonly #ended = new Map<string, string>();
   #wake: () => void = () => {};
+  #repair: Repair | undefined;
 
   constructor(
     readonly record: VolumeRecord,
@@ -216,11 +222,14 @@ class Serving {
     this.#display.say(`ready after ${((performance.now() - begin) / 1000).toFixed(1)} s: ${health.endpoint}`);
     for (const hint of usageHints(this.frontend.kind, health.endpoint)) this.#display.say(`    ${hint}`);
     this.#display.say("Ctrl-C stops the volume in order.");
+    if (this.flags.repair) this.#repair = this.#makeRepair(stack, health);
     const problem = await this.#serve(stack);
     this.#display.say(
       problem === undefined ? "stopping: the engine, then the replicas" : "stopping what is left",
     );
+    this.#repair?.stop();
     const left = await stack.stop();
+    await this.#repair?.settled();
     for (const text of left) this.#display.warn(`warning: ${text}`);
     if (problem !== undefined) throw new ServeError(`${problem}\nthe log: ${this.log.path}`);
     this.#display.say(
@@ -285,9 +294,7 @@ class Serving {
     }
     return new ServeError(
       `volume ${this.record.name} cannot start: ${text}${advice}\nthe log: ${this.log.path}`,
-      {
-        cause: error,
-      },
+      { cause: error },
     );
   }
 
@@ -306,6 +313,18 @@ class Serving {
     });
   }
 
+  #makeRepair(stack: VolumeStack, health: VolumeHealth): Repair {
+    return new Repair(this.record, stack, {
+      say: (text) => this.#display.say(text),
+      warn: (text) => this.#display.warn(text),
+      changed: (name) => {
+        this.#reported.delete(name);
+        this.#ended.delete(name);
+        this.#announce(stack, health);
+      },
+    });
+  }
+
   /** Until a signal, or until the volume cannot go on. @returns why it cannot */
   async #serve(stack: VolumeStack): Promise<string | undefined> {
     let silent = 0;
@@ -315,8 +334,9 @@ class Serving {
         return `the engine died (${this.#ended.get("engine")}); the volume is down`;
       }
       try {
-        const health = await stack.look();
+        const lookedAt = performance.now(), health = await stack.look();
         silent = 0;
+        this.#repair?.observe(health, lookedAt);
         this.#report(health);
         this.#display.show(this.record.name, health, this.record.replicas.length, performance.now());
         if (stateOf(health, 1) === "faulted") return "no replica is left: every read and write fails";
@@ -358,17 +378,19 @@ class Serving {
       if (mode !== "ERR" || this.#reported.has(name)) continue;
       this.#reported.add(name);
       const how = this.#ended.has(name) ? `it died: ${this.#ended.get(name)}` : reason;
+      const seconds = this.#repair?.secondsUntil(name);
       this.#display.warn(
-        `replica ${name} is out (${how}). The volume goes on with ${good} of ${total} copies.\n` +
-          `    It stays out, because it misses writes from now on. Copies cannot be rebuilt in place yet: to have ` +
-          `${total} again, copy the data to a new volume.`,
+        `replica ${name} is out (${how}). The volume goes on with ${good} of ${total} copies.\n    ` +
+          (seconds === undefined
+            ? "It stays out, because it misses writes from now on. Without --no-repair it is filled anew."
+            : `It misses writes from now on, so it is filled anew from a complete copy: in ${seconds} s.`),
       );
     }
   }
 
   #pause(): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, LOOK_EVERY_MS);
+      const timer = setTimeout(resolve, this.#repair?.current ? REPAIR_LOOK_EVERY_MS : LOOK_EVERY_MS);
       this.#wake = () => {
         clearTimeout(timer);
         resolve();

@@ -40,7 +40,7 @@ export interface StackOptions {
 export interface ReplicaHealth {
   /** `VOLUME-r-N`. */
   readonly name: string;
-  /** RW: it has every write; ERR: it is out. */
+  /** RW: it has every write; WO: it is being filled; ERR: it is out. */
   readonly mode: "RW" | "WO" | "ERR";
   /** Why it is not used. */
   readonly reason: string;
@@ -70,6 +70,10 @@ export class StackError extends Error {
 const REPLICA_PORTS = 3;
 /** Time to end in order, milliseconds: a flush of everything that is not on stable storage yet. */
 const STOP_MS = 60_000;
+/** The same for a copy that is out: it is erased anyway; milliseconds. */
+const OUT_STOP_MS = 10_000;
+/** Time limit for a change of the copies, milliseconds: the engine itself gives up after 60 s. */
+const CHANGE_MS = 75_000;
 /** Time limit of a look at the engine, milliseconds. */
 const LOOK_MS = 5_000;
 /** Time limit for taking the frontend down, milliseconds: caches of the host are written first. */
@@ -85,6 +89,8 @@ export class VolumeStack {
   control = "";
   #client: RpcClient<ControllerMethods> | undefined;
   #stopping = false;
+  /** Processes that are ended on purpose. */
+  readonly #ending = new Set<Child>();
 
   /** Nothing is started yet. */
   constructor(readonly options: StackOptions) {}
@@ -108,32 +114,40 @@ export class VolumeStack {
     const onEvent = (event: ChildEvent) => log.write(name, event);
     const child = new Child(name, { program, args, env, onEvent });
     child.status.then((status) => {
-      if (!this.#stopping) onEnd(name, describeStatus(status));
+      if (!this.#stopping && !this.#ending.delete(child)) onEnd(name, describeStatus(status));
     });
     return child;
   }
 
   async #startReplicas(): Promise<void> {
-    const { record, present, ioMode } = this.options;
+    const { record, present } = this.options;
     const taken = new Set<number>();
-    const noSecrets = Object.fromEntries(CHAP_VARIABLES.map((name) => [name, ""]));
-    const ready = present.map(({ name, directory }) => {
-      const port = freePorts(REPLICA_PORTS, taken);
-      for (let i = 0; i < REPLICA_PORTS; i++) taken.add(port + i);
-      const address = `127.0.0.1:${port}`;
-      const args = [directory, "--listen", address, "--volume-name", record.name, "--io-mode", ioMode];
-      // Empty copies are made at the creation only: later, an empty one would be a lost one.
-      if (record.state === "creating") args.push("--size", String(record.bytes));
-      if (!record.revisionCounter) args.push("--disableRevCounter");
-      const child = this.#child(name, "replica", args, noSecrets);
-      this.replicas.set(name, { child, address });
-      return child.waitFor("replica ready").then((event) => event ? undefined : failure(child));
-    });
+    // Empty copies are made at the creation only: later, an empty one would be a lost one.
+    const ready = present.map((place) => this.#startReplica(place, record.state === "creating", taken));
     const failures = (await Promise.all(ready)).filter((error) => error !== undefined);
     // A volume that exists runs without a copy that does not start; one that is made needs all.
     const fatal = failures.find((error) => error.portTaken) ??
       (record.state === "creating" || failures.length === present.length ? failures[0] : undefined);
     if (fatal) throw fatal;
+  }
+
+  /** Starts the process of a copy. @returns why it does not run */
+  async #startReplica(
+    { name, directory }: ReplicaPlace,
+    create: boolean,
+    taken: Set<number> = new Set(),
+  ): Promise<StackError | undefined> {
+    const { record, ioMode } = this.options;
+    const port = freePorts(REPLICA_PORTS, taken);
+    for (let i = 0; i < REPLICA_PORTS; i++) taken.add(port + i);
+    const address = `127.0.0.1:${port}`;
+    const args = [directory, "--listen", address, "--volume-name", record.name, "--io-mode", ioMode];
+    if (create) args.push("--size", String(record.bytes));
+    if (!record.revisionCounter) args.push("--disableRevCounter");
+    const noSecrets = Object.fromEntries(CHAP_VARIABLES.map((name) => [name, ""]));
+    const child = this.#child(name, "replica", args, noSecrets);
+    this.replicas.set(name, { child, address });
+    return await child.waitFor("replica ready") ? undefined : failure(child);
   }
 
   async #startEngine(): Promise<void> {
@@ -160,14 +174,48 @@ export class VolumeStack {
 
   /** Looks at the engine. @throws {RpcError} when it does not answer */
   async look(): Promise<VolumeHealth> {
-    const client = this.#client;
-    if (!client) throw new StackError("the volume is not started");
-    return await lookAt(client, (address) => this.#nameOf(address));
+    return await lookAt(this.#connected(), (address) => this.#nameOf(address));
   }
 
   #nameOf(address: string): string {
     for (const [name, replica] of this.replicas) if (address.endsWith(`//${replica.address}`)) return name;
     return address;
+  }
+
+  #connected(): RpcClient<ControllerMethods> {
+    if (!this.#client) throw new StackError("the volume is not running");
+    return this.#client;
+  }
+
+  /** Ends the process of a copy, if it runs. */
+  async endReplica(name: string): Promise<void> {
+    const child = this.replicas.get(name)?.child;
+    if (!child?.running) return;
+    this.#ending.add(child);
+    await child.stop(OUT_STOP_MS);
+  }
+
+  /** Takes a copy out of the engine's set; returns when the others have recorded that. @throws {RpcError} */
+  async forgetReplica(name: string): Promise<void> {
+    const replica = this.replicas.get(name);
+    if (!replica) return;
+    const address = `tcp://${replica.address}`;
+    await this.#connected().unary("replicaDelete", { address }, { timeoutMs: CHANGE_MS });
+    this.replicas.delete(name);
+  }
+
+  /** Starts the process of a copy that is not there: it makes an empty one. @throws {StackError} */
+  async startEmpty(place: ReplicaPlace): Promise<void> {
+    this.#connected();
+    const error = await this.#startReplica(place, true);
+    if (error) throw error;
+  }
+
+  /** Has the engine fill an empty copy; returns when the copy gets all writes. @throws {RpcError} */
+  async fillReplica(name: string): Promise<void> {
+    const address = `tcp://${this.replicas.get(name)?.address}`;
+    const request = { address, mode: ptypes.ReplicaMode.WO, snapshotRequired: false };
+    await this.#connected().unary("controllerReplicaCreate", request, { timeoutMs: CHANGE_MS });
   }
 
   /** Takes the disk away from the host. @throws {RpcError} when it is in use: nothing has changed then */

@@ -2,8 +2,9 @@
  * The demonstration's own load: a program of its own, so that its figures are not those of a busy event loop.
  *
  * ```text
- * load.ts write  PLACE BYTES SECONDS STATE    fills BYTES of the place, then overwrites 4 KiB blocks at random
- * load.ts verify PLACE BYTES STATE            reads every block and compares it with what STATE says
+ * load.ts write  PLACE BYTES SECONDS STATE [STOP]  fills BYTES of the place, then overwrites 4 KiB blocks at
+ *                                                  random, for SECONDS or until there is a file STOP
+ * load.ts verify PLACE BYTES STATE                 reads every block and compares it with what STATE says
  * ```
  *
  * PLACE is `file:/path` or `unix:/path`, as for `drover bench`. Every block holds its number and its version; STATE
@@ -16,6 +17,7 @@ import { FramesTarget } from "../../lib/bench/frames.ts";
 import { parsePlace } from "../../lib/bench/place.ts";
 import { BenchError, type Target, type TargetOwner } from "../../lib/bench/target.ts";
 import { errnoText } from "../../lib/io/errno.ts";
+import { FilesLibc } from "../../lib/io/files_libc.ts";
 import type { Completer, Io } from "../../lib/io/io.ts";
 import { openIo } from "../../lib/io/open.ts";
 
@@ -44,6 +46,7 @@ const ARENA_BYTES = 64 * 1024 * 1024;
 /** Seed of the order of random writes. */
 const SEED = 0x9e3779b9;
 
+const FILES = new FilesLibc();
 const say = (line: LoadLine): void => console.log(JSON.stringify(line));
 
 function openTarget(io: Io, place: string, write: boolean, owner: TargetOwner): Target {
@@ -105,6 +108,10 @@ abstract class Job implements TargetOwner {
   }
 }
 
+function isThere(path: string): boolean {
+  return path !== "" && FILES.exists(path);
+}
+
 /** Fills, then overwrites at random. */
 class WriteJob extends Job implements Completer {
   readonly #blocks: number;
@@ -122,7 +129,7 @@ class WriteJob extends Job implements Completer {
   #lastEnd = 0;
   #pause = 0;
 
-  constructor(io: Io, place: string, bytes: number, readonly seconds: number) {
+  constructor(io: Io, place: string, bytes: number, readonly seconds: number, readonly stop: string) {
     super(io, place, bytes, true);
     this.#blocks = bytes / BLOCK;
     this.versions = new Uint32Array(this.#blocks);
@@ -192,7 +199,7 @@ class WriteJob extends Job implements Completer {
     say({ kind: "sample", at: Date.now(), operations: this.#operations - this.#sampled, pauseMs });
     this.#sampled = this.#operations;
     this.#pause = 0;
-    if (now - this.#begin >= this.seconds * 1000) this.#phase = "end";
+    if (now - this.#begin >= this.seconds * 1000 || isThere(this.stop)) this.#phase = "end";
     else this.io.timer(SAMPLE_MS, this, 0);
   }
 
@@ -245,7 +252,7 @@ if (import.meta.main) {
   const [what = "", place = "", bytes = "", ...rest] = Deno.args;
   const io = openIo({ arenaBytes: ARENA_BYTES });
   if (what === "write") {
-    const job = new WriteJob(io, place, Number(bytes), Number(rest[0]));
+    const job = new WriteJob(io, place, Number(bytes), Number(rest[0]), rest[2] ?? "");
     job.target.open();
     io.run();
     Deno.writeFileSync(rest[1] ?? "", new Uint8Array(job.versions.buffer));

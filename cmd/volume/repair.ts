@@ -1,0 +1,232 @@
+/**
+ * Makes copies of a running volume complete again: a copy that is out is erased, its process is started anew, and
+ * the engine fills it while the volume serves.
+ *
+ * The order is what keeps data safe. The process ends first, so nobody writes into the directory any more. Then the
+ * engine takes the copy out, and answers only when the others have recorded that it is no member: from here on no
+ * start waits for it or believes it. Only then it is erased, and only while another copy is complete. A stop at any
+ * point leaves a copy that is no member, which the next start finds and repairs.
+ *
+ * One copy at a time. A copy that fails again waits twice as long before the next try, up to a limit: its disk may
+ * be at its end.
+ *
+ * @module
+ */
+import { readVolumeMeta } from "../../lib/disk/directory.ts";
+import { lockDirectory } from "../../lib/disk/lock.ts";
+import { FilesLibc } from "../../lib/io/files_libc.ts";
+import { deleteReplica } from "../../lib/replica/remove.ts";
+import { parentOf, recordName, type ReplicaPlace, type VolumeRecord } from "./record.ts";
+import type { VolumeHealth } from "./stack.ts";
+
+/** From the failure of a copy to its repair, the first time; milliseconds. */
+const FIRST_PAUSE_MS = 5_000;
+/** The same at most, after doubling; milliseconds. */
+const LAST_PAUSE_MS = 5 * 60_000;
+/** A copy that was complete for so long has not failed "again"; milliseconds. */
+const STEADY_MS = 10 * 60_000;
+
+/** What a repair needs of the processes; a {@linkcode VolumeStack}. */
+export interface RepairStack {
+  /** Ends the process of a copy, if it runs. */
+  endReplica(name: string): Promise<void>;
+  /** Takes a copy out of the engine's set, durably. @throws {RpcError} */
+  forgetReplica(name: string): Promise<void>;
+  /** Starts the process of a copy that is not there: it makes an empty one. @throws {StackError} */
+  startEmpty(place: ReplicaPlace): Promise<void>;
+  /** Has the engine fill an empty copy. Returns when the copy gets all writes. @throws {RpcError} */
+  fillReplica(name: string): Promise<void>;
+  /** How the volume is. @throws {RpcError} */
+  look(): Promise<VolumeHealth>;
+}
+
+/** What the owner is told. */
+export interface RepairEvents {
+  /** News. */
+  say(text: string): void;
+  /** News that should not be missed. */
+  warn(text: string): void;
+  /** A copy has a new process. */
+  changed(name: string): void;
+}
+
+/** One copy that is out, or was. */
+interface Patient {
+  /** Before the next try, milliseconds. */
+  pause: number;
+  /** When it is tried; undefined while it is not out. */
+  due: number | undefined;
+  /** When it became complete; Infinity when it did not since its last failure. */
+  completeAt: number;
+  /** Why it was not tried the last time. */
+  told: string;
+}
+
+/** A repair that cannot be done now: the reason. */
+class Postponed extends Error {}
+
+/** See the module text. */
+export class Repair {
+  readonly #patients = new Map<string, Patient>();
+  #current: { readonly name: string; readonly begin: number; fillingSince: number } | undefined;
+  #work: Promise<void> = Promise.resolve();
+  #stopping = false;
+
+  /** Does nothing until {@linkcode observe}. @param clock monotonic milliseconds */
+  constructor(
+    readonly record: VolumeRecord,
+    readonly stack: RepairStack,
+    readonly events: RepairEvents,
+    readonly clock: () => number = () => performance.now(),
+  ) {}
+
+  /** The copy that is being repaired. */
+  get current(): string | undefined {
+    return this.#current?.name;
+  }
+
+  /** Seconds until a copy is tried; undefined when it is not out or is being repaired. */
+  secondsUntil(name: string): number | undefined {
+    const due = this.#patients.get(name)?.due;
+    return due === undefined ? undefined : Math.max(0, Math.ceil((due - this.clock()) / 1000));
+  }
+
+  /**
+   * Takes note of how the volume is, and begins what is due.
+   * @param lookedAt when the look at the engine began
+   */
+  observe(health: VolumeHealth, lookedAt: number): void {
+    const modes = new Map(health.replicas.map(({ name, mode }) => [name, mode]));
+    const now = this.clock(), current = this.#current;
+    if (current && lookedAt >= current.fillingSince) this.#follow(current, modes.get(current.name), now);
+    for (const { name } of this.record.replicas) {
+      const mode = modes.get(name);
+      if (mode !== "RW" && mode !== "WO" && name !== this.#current?.name) this.#schedule(name, now);
+    }
+    if (this.#current || this.#stopping || !isSafe(health)) return;
+    const place = this.record.replicas.find(({ name }) => (this.#patients.get(name)?.due ?? Infinity) <= now);
+    if (!place) return;
+    this.#patient(place.name).due = undefined;
+    const begun = { name: place.name, begin: now, fillingSince: Infinity };
+    this.#current = begun;
+    this.#work = this.#repair(place).then(() => {
+      begun.fillingSince = this.clock();
+    }, (error) => {
+      this.#current = undefined;
+      this.#schedule(place.name, this.clock());
+      this.#tell(place.name, error);
+    });
+  }
+
+  /** Begins nothing any more. */
+  stop(): void {
+    this.#stopping = true;
+  }
+
+  /** Waits for the step at hand. The processes must be ending. */
+  async settled(): Promise<void> {
+    await this.#work;
+  }
+
+  #patient(name: string): Patient {
+    let patient = this.#patients.get(name);
+    if (!patient) {
+      patient = { pause: FIRST_PAUSE_MS, due: undefined, completeAt: Infinity, told: "" };
+      this.#patients.set(name, patient);
+    }
+    return patient;
+  }
+
+  #schedule(name: string, now: number): void {
+    const patient = this.#patient(name);
+    if (patient.due !== undefined) return;
+    if (now - patient.completeAt >= STEADY_MS) patient.pause = FIRST_PAUSE_MS;
+    patient.completeAt = Infinity;
+    patient.due = now + patient.pause;
+    patient.pause = Math.min(patient.pause * 2, LAST_PAUSE_MS);
+  }
+
+  /** How the filling goes. */
+  #follow(current: { name: string; begin: number }, mode: string | undefined, now: number): void {
+    if (mode === "WO") return;
+    this.#current = undefined;
+    if (mode !== "RW") return; // Out again; scheduled like any other.
+    const patient = this.#patient(current.name);
+    patient.completeAt = now;
+    patient.told = "";
+    const seconds = ((now - current.begin) / 1000).toFixed(1);
+    this.events.say(`copy ${current.name} is complete again, after ${seconds} s`);
+  }
+
+  #tell(name: string, error: unknown): void {
+    if (this.#stopping) return;
+    const patient = this.#patient(name), text = error instanceof Error ? error.message : String(error);
+    if (error instanceof Postponed && patient.told === text) return;
+    patient.told = text;
+    const seconds = this.secondsUntil(name);
+    this.events.warn(`copy ${name} cannot be rebuilt: ${text}\n    It is tried again in ${seconds} s.`);
+  }
+
+  #check(): void {
+    if (this.#stopping) throw new Postponed("the volume is stopping");
+  }
+
+  async #repair(place: ReplicaPlace): Promise<void> {
+    const { stack, events } = this, { name } = place;
+    this.#checkPlace(place);
+    events.say(`rebuilding ${name}`);
+    await stack.endReplica(name);
+    this.#check();
+    await stack.forgetReplica(name);
+    if (!isSafe(await stack.look())) throw new Postponed("no other copy is complete");
+    this.#check();
+    this.#erase(place);
+    await stack.startEmpty(place);
+    events.changed(name);
+    this.#check();
+    await stack.fillReplica(name);
+  }
+
+  /** What would fail later is found before anything is erased. */
+  #checkPlace({ directory }: ReplicaPlace): void {
+    const files = new FilesLibc(), parent = parentOf(directory), file = recordName(this.record.name);
+    if (!files.exists(`${parent}/${file}`)) {
+      throw new Postponed(
+        `there is no ${file} in ${parent}: its disk may be away. If it is a new disk: copy that file to it from ` +
+          `another directory of the volume`,
+      );
+    }
+    for (const other of this.record.replicas) {
+      const meta = readMeta(files, other.directory);
+      if (meta && other.directory !== directory && (meta.parent !== "" || meta.backingFilePath !== "")) {
+        throw new Postponed("the volume has snapshots or a backing file, which cannot be copied yet");
+      }
+    }
+  }
+
+  /** Deletes what makes the directory a copy. @throws {ReplicaLockedError} when a foreign process has it */
+  #erase({ directory }: ReplicaPlace): void {
+    const files = new FilesLibc();
+    if (!files.exists(directory)) return;
+    const lock = lockDirectory(files, directory);
+    try {
+      deleteReplica(files, directory);
+    } finally {
+      files.close(lock);
+    }
+  }
+}
+
+/** A copy is complete, and none is being filled. */
+function isSafe({ replicas }: VolumeHealth): boolean {
+  return replicas.some(({ mode }) => mode === "RW") && !replicas.some(({ mode }) => mode === "WO");
+}
+
+/** Undefined also for what cannot be read: that is no complete copy. */
+function readMeta(files: FilesLibc, directory: string): ReturnType<typeof readVolumeMeta> {
+  try {
+    return readVolumeMeta(files, directory);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import type { VolumeRecord } from "./record.ts";
+import { Repair, type RepairStack } from "./repair.ts";
+import type { VolumeHealth } from "./stack.ts";
+
+type Mode = "RW" | "WO" | "ERR";
+
+function healthOf(...modes: Mode[]): VolumeHealth {
+  return {
+    endpoint: "",
+    metrics: {},
+    replicas: modes.map((mode, i) => ({ name: `v1-r-${i + 1}`, mode, reason: "" })),
+  };
+}
+
+/** A repair over a stack that only notes what is asked of it. */
+class World implements RepairStack {
+  readonly calls: string[] = [];
+  readonly said: string[] = [];
+  readonly directory = Deno.makeTempDirSync();
+  readonly repair: Repair;
+  now = 0;
+  health = healthOf("RW", "ERR");
+  failure = "";
+
+  constructor() {
+    const replicas = [1, 2].map((n) => ({ name: `v1-r-${n}`, directory: `${this.directory}/v1-r-${n}` }));
+    const record: VolumeRecord = {
+      format: 1,
+      name: "v1",
+      bytes: 4096,
+      created: "",
+      state: "ready",
+      revisionCounter: false,
+      replicas,
+    };
+    Deno.writeTextFileSync(`${this.directory}/v1.volume.json`, "{}");
+    Deno.mkdirSync(`${this.directory}/v1-r-2`);
+    Deno.writeTextFileSync(`${this.directory}/v1-r-2/volume-head-000.img`, "old");
+    const tell = (text: string) => void this.said.push(text);
+    this.repair = new Repair(record, this, { say: tell, warn: tell, changed: () => {} }, () => this.now);
+  }
+
+  get erased(): boolean {
+    return ![...Deno.readDirSync(this.directory)].some(({ name }) => name === "v1-r-2");
+  }
+
+  async observe(): Promise<void> {
+    this.repair.observe(this.health, this.now);
+    await this.repair.settled();
+  }
+
+  #note(call: string): Promise<void> {
+    this.calls.push(call);
+    return this.failure === call ? Promise.reject(new Error(`no ${call}`)) : Promise.resolve();
+  }
+
+  endReplica = () => this.#note("end");
+  forgetReplica = () => this.#note("forget");
+  startEmpty = () => this.#note("start");
+  fillReplica = () => this.#note("fill");
+  look = () => Promise.resolve(this.health);
+
+  [Symbol.dispose](): void {
+    Deno.removeSync(this.directory, { recursive: true });
+  }
+}
+
+Deno.test("a copy that is out is erased after a pause, when it is no member any more, and is filled", async () => {
+  using world = new World();
+  await world.observe();
+  assert.equal(world.repair.secondsUntil("v1-r-2"), 5);
+  world.now = 4_999;
+  await world.observe();
+  assert.deepEqual(world.calls, []);
+  world.now = 5_000;
+  await world.observe();
+  assert.deepEqual(world.calls, ["end", "forget", "start", "fill"]);
+  assert.equal(world.erased, true);
+  assert.equal(world.repair.current, "v1-r-2");
+  world.now = 6_000;
+  world.health = healthOf("RW", "WO");
+  await world.observe();
+  assert.equal(world.repair.current, "v1-r-2");
+  world.now = 7_000;
+  world.health = healthOf("RW", "RW");
+  await world.observe();
+  assert.equal(world.repair.current, undefined);
+  assert.deepEqual(world.said, ["rebuilding v1-r-2", "copy v1-r-2 is complete again, after 2.0 s"]);
+});
+
+Deno.test("nothing is erased when no other copy is complete, or the engine did not let the copy go", async () => {
+  for (
+    const prepare of [(w: World) => w.health = healthOf("ERR", "ERR"), (w: World) => w.failure = "forget"]
+  ) {
+    using world = new World();
+    await world.observe();
+    prepare(world);
+    world.now = 10_000;
+    await world.observe();
+    assert.equal(world.erased, false);
+    assert.ok(!world.calls.includes("start"));
+  }
+  using world = new World();
+  await world.observe();
+  world.now = 10_000;
+  // The other one fails while the process of this one ends.
+  world.endReplica = () => {
+    world.health = healthOf("ERR", "ERR");
+    return Promise.resolve();
+  };
+  await world.observe();
+  assert.equal(world.erased, false);
+});
+
+Deno.test("the pause doubles with every failure up to a limit, and is short again after a long good time", async () => {
+  using world = new World();
+  world.failure = "start";
+  const pauses: number[] = [];
+  for (let i = 0; i < 9; i++) {
+    await world.observe();
+    const seconds = world.repair.secondsUntil("v1-r-2") ?? NaN;
+    pauses.push(seconds);
+    world.now += seconds * 1000;
+  }
+  assert.deepEqual(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+  world.failure = "";
+  await world.observe();
+  world.health = healthOf("RW", "RW");
+  await world.observe();
+  world.now += 60 * 60_000;
+  world.health = healthOf("RW", "ERR");
+  await world.observe();
+  assert.equal(world.repair.secondsUntil("v1-r-2"), 5);
+});
+
+Deno.test("a repair that is stopped begins no further step", async () => {
+  using world = new World();
+  await world.observe();
+  world.now = 10_000;
+  world.endReplica = () => {
+    world.repair.stop();
+    return Promise.resolve();
+  };
+  await world.observe();
+  assert.deepEqual(world.calls, []);
+  assert.equal(world.erased, false);
+  assert.deepEqual(world.said, ["rebuilding v1-r-2"]);
+});
