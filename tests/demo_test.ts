@@ -33,17 +33,19 @@ function remains(directory: string): string[] {
   ];
 }
 
-Deno.test("the demonstration kills a copy under load and finds everything again", async () => {
+Deno.test("the demonstration kills a copy under load, which is filled anew, and finds everything again", async () => {
   using directory = tempDir();
   await using process = demo(directory.path);
   const { code } = await process.status;
   assert.equal(code, 0, process.output);
   for (
     const pattern of [
-      /^ 1 {2}A volume of 1 GiB with 3 copies$/m,
+      /^ 1 {2}A volume of 512 MiB with 3 copies$/m,
       /kill -9 \d+/,
       /longest pause of all writes: \d+ ms around the kill, \d+ ms before; errors: 0/,
-      /2 of 3 copies have every write/,
+      /complete again [\d.]+ s after the kill, still under load: erased, then .*[KM]iB filled in [\d.]+ s/,
+      /the volume is healthy: 3 of 3 copies have every write/,
+      /started again: .*; 3 of 3 copies are in use/,
       /16,384 of 16,384 blocks hold what the load was told is written/,
       /^Done in .*; nothing is left behind/m,
     ]

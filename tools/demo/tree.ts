@@ -63,6 +63,16 @@ export function findTree(roots: readonly string[]): Tree {
   return best;
 }
 
+/** Undefined for a file that has gone meanwhile: the tree belongs to somebody else. */
+async function readIfThere(path: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
 /** Copies the files, and returns the SHA-256 of each as it was read. */
 export async function copyTree(
   stage: Stage,
@@ -77,7 +87,8 @@ export async function copyTree(
     const directory = dirname(`${to}/${path}`);
     if (!made.has(directory)) await Deno.mkdir(directory, { recursive: true });
     made.add(directory);
-    const bytes = await Deno.readFile(`${tree.root}/${path}`);
+    const bytes = await readIfThere(`${tree.root}/${path}`);
+    if (!bytes) continue;
     await Deno.writeFile(`${to}/${path}`, bytes);
     sums.set(path, createHash("sha256").update(bytes).digest("hex"));
     if (sums.size % 50 === 0) progress(sums.size);

@@ -64,18 +64,19 @@ export class ServedVolume {
     stage.check();
     const volume = new ServedVolume(stage, options);
     stage.later("the volume", () => volume.stop());
-    volume.endpoint = await stage.orInterrupted(volume.#ready());
+    volume.endpoint = await stage.orInterrupted(volume.says(/^ready after .*?: (.+)$/m));
     return volume;
   }
 
-  #ready(): Promise<string> {
+  /** Waits until it has said something. @returns the first group @throws {DemoError} when it ends before */
+  says(pattern: RegExp): Promise<string> {
     return new Promise((resolve, reject) => {
       this.#onOutput = () => {
-        const match = /^ready after .*?: (.+)$/m.exec(this.#output);
-        if (match) resolve(match[1]);
+        const match = pattern.exec(this.#output);
+        if (match) resolve(match[1] ?? "");
       };
       this.#onOutput();
-      this.#ended.then(() => reject(new DemoError(`the volume did not start:\n${this.#output.trim()}`)));
+      this.#ended.then(() => reject(new DemoError(`the volume ended:\n${this.#output.trim()}`)));
     });
   }
 
