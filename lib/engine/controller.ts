@@ -87,6 +87,7 @@ export class Controller {
   #endpoint = "";
   #frontendUp = false;
   #leaving = false;
+  #generation = 0;
 
   /** Starts nothing yet. */
   constructor(readonly thread: VolumeCalls, readonly options: ControllerOptions) {
@@ -226,6 +227,7 @@ export class Controller {
       );
     }
     this.#bytes = election.bytes;
+    this.#generation = election.generation;
     for (const { backend } of this.#replicas.values()) backend.generation = election.generation;
     const names = election.chosen.map((c) => c.name);
     const body: StartBody = { names, generation: election.generation, readFromOne: election.unclean };
@@ -290,6 +292,7 @@ export class Controller {
         throw refuse("it is not empty; delete and create it first");
       }
       await this.#refuseSnapshots(refuse);
+      backend.generation = this.#generation;
       await backend.setRebuilding(true);
       await this.thread.call("rebuild", { name }, THREAD_TIMEOUT_MS);
       this.options.log.info("filling a new copy", { replica: name });

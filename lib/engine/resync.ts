@@ -119,7 +119,7 @@ export class Resync implements Completer {
     }
     if (this.#underWay > 0) return;
     for (const at of this.#buffers.splice(0)) this.pool.release(at);
-    if (this.#broken) this.start();
+    if (this.#broken && this.volume.serving) this.start();
     else this.#finish();
   }
 
@@ -132,6 +132,7 @@ export class Resync implements Completer {
   }
 
   #finish(): void {
+    if (!this.volume.serving) return;
     this.volume.regions.adopt(this.#map);
     this.volume.turns.single = false;
     this.done({ bytes: this.#bytes });

@@ -33,7 +33,7 @@ import { judge } from "./verdict.ts";
 /** See the module text. */
 export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   readonly name: string;
-  /** Size in bytes. */
+  /** In bytes. */
   bytes: number;
   /** The copies. */
   readonly replicas: ReplicaSet;
@@ -43,15 +43,15 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   readonly #overlaps: Overlaps;
   readonly #membership: Membership;
   /** Bits of the links that a COPY writes to. */
-  copyTo = ~0;
+  copyTo: number = ~0;
   /** Whom to read from; `single` while copies may differ. */
   readonly turns: Turns = new Turns();
-  #started = false;
+  /** True between a start and a retirement. */
+  serving: boolean = false;
   readonly #heartbeat: Heartbeat;
   /** Which regions may differ between copies. */
   readonly regions: RegionKeeper;
-  /** Slots whose answer must not be given inside `submit`. */
-  readonly #later: Later;
+  readonly #later: Later; // slots whose answer must not be given inside `submit`
   readonly #listeners: (() => void)[] = [];
 
   /** Begins without copies: dial, admit, start. */
@@ -78,7 +78,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
 
   /** Begins service with the admitted replicas. They record `generation`; `onRecorded` follows. */
   start(generation: number): void {
-    this.#started = true;
+    this.serving = true;
     this.#membership.begin(generation);
     this.#heartbeat.start();
   }
@@ -87,7 +87,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   admit(name: string, mode: "RW" | "WO"): void {
     this.replicas.admit(name, mode);
     this.turns.perTurn = this.replicas.allLocal ? LOCAL_READS_PER_TURN : READS_PER_TURN;
-    if (this.#started) this.#membership.change();
+    if (this.serving) this.#membership.change();
   }
 
   /** True when the members are recorded as they are; a replica is admitted only then. */
@@ -354,7 +354,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
 
   /** A replica is out: its requests end on the others, and the members are recorded anew. */
   onDown(link: Link, reason: string): void {
-    if (this.replicas.drop(link, reason) && this.#started) this.#membership.onDown(link);
+    if (this.replicas.drop(link, reason) && this.serving) this.#membership.onDown(link);
     const s = this.#slots;
     for (let slot = 0; slot < SLOTS; slot++) {
       if (s.state[slot] !== SlotState.ACTIVE || (s.waiting[slot] & link.bit) === 0) continue;
@@ -389,7 +389,7 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   retire(): void {
     this.#heartbeat.stop();
     this.regions.stop();
-    this.#started = false;
+    this.serving = false;
   }
 
   /** Ends all links; requests under way fail. */
