@@ -6,9 +6,11 @@
  *
  * @module
  */
+import { existingPrograms, WORKERS } from "./programs.ts";
+import { makeDist } from "./shipping/dist.ts";
 import { main, program, UsageError } from "../cmd/support/program.ts";
 import { parseSize } from "../cmd/support/sizes.ts";
-import { inRepository } from "../tests/support/repository.ts";
+import { inRepository, ROOT } from "../tests/support/repository.ts";
 import { missing } from "../tests/support/needs.ts";
 import { reportText } from "./bench/report.ts";
 import { runBenchmark } from "./bench/run.ts";
@@ -66,6 +68,8 @@ async function bench(flags: Flags): Promise<void> {
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     Deno.addSignalListener(signal, () => abort.abort(new Error(`ended by ${signal}`)));
   }
+  using dist = await shipped((text) => console.error(text));
+  void dist;
   const report = await runBenchmark({
     quick: flags.quick,
     seconds: flags.seconds === undefined ? defaults.seconds : positive("--seconds", flags.seconds),
@@ -82,6 +86,16 @@ async function bench(flags: Flags): Promise<void> {
   const path = flags.json ?? inRepository(`bench-${report.date.slice(0, 19).replaceAll(":", "")}.json`);
   Deno.writeTextFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
   console.log(`${reportText(report)}\n\n${path}`);
+}
+
+/** Measures what is shipped, not the sources: `DROVER_BIN` names it, or it is made for the time of the run. */
+async function shipped(progress: (text: string) => void): Promise<Disposable> {
+  if (Deno.env.get("DROVER_BIN")) return { [Symbol.dispose]: () => {} };
+  progress("making the programs as they are shipped (deno task dist)");
+  const directory = Deno.makeTempDirSync({ prefix: "drover-bench-" });
+  await makeDist({ root: ROOT, programs: existingPrograms(ROOT), workers: WORKERS }, `${directory}/dist`);
+  Deno.env.set("DROVER_BIN", `${directory}/dist/bin`);
+  return { [Symbol.dispose]: () => Deno.removeSync(directory, { recursive: true }) };
 }
 
 const command = program("bench", "How fast Drover is on this machine, beside other programs.")

@@ -30,6 +30,8 @@ export interface Group {
   readonly rows: readonly Row[];
   /** With what. */
   readonly cells: readonly Cell[];
+  /** On the repository's file system instead of one in memory: so that a disk sets the pace. */
+  readonly onDisk?: boolean;
 }
 
 function random(depths: readonly number[], ...kinds: ("randread" | "randwrite")[]): Cell[] {
@@ -42,6 +44,9 @@ const SEQUENTIAL: readonly Cell[] = [
   { rw: "write", blockBytes: MIB, depth: SEQUENTIAL_DEPTH },
   { rw: "read", blockBytes: MIB, depth: SEQUENTIAL_DEPTH },
 ];
+
+/** On a disk: deep enough that a real device is busy all the time. */
+const DISK_SEQUENTIAL: readonly Cell[] = SEQUENTIAL.map((cell) => ({ ...cell, depth: 32 }));
 
 const reads = ({ rw }: Cell) => rw.endsWith("read");
 const small = ({ blockBytes }: Cell) => blockBytes < MIB;
@@ -93,6 +98,16 @@ export function groups(quick: boolean, spikePrograms: string | undefined): Group
     ],
     cells: [...random(quick ? [32] : all, ...both), ...SEQUENTIAL],
   };
+  // In memory a megabyte costs what its copies cost; only with a device below does it tell what a volume adds.
+  const disk: Group = {
+    name: "large transfers on a disk",
+    rows: [
+      { maker: drover({ frontend: "socket", replicas: 1, ioMode: "direct" }), against: Names.RAW },
+      { maker: rawFile("fio", "direct") },
+    ],
+    cells: DISK_SEQUENTIAL,
+    onDisk: true,
+  };
   const iscsi: Group = {
     name: "iSCSI",
     rows: [
@@ -122,5 +137,5 @@ export function groups(quick: boolean, spikePrograms: string | undefined): Group
     rows: [{ maker: drover({ frontend: "loop", replicas: 1, ioMode: "cached" }), against: Names.RAW }],
     cells: [...random(all, ...both), ...SEQUENTIAL],
   };
-  return quick ? [frames, direct, iscsi, nbd] : [frames, direct, iscsi, nbd, loop];
+  return quick ? [frames, direct, disk, iscsi, nbd] : [frames, direct, disk, iscsi, nbd, loop];
 }

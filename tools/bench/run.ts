@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ROOT } from "../../tests/support/repository.ts";
 import { VERSION } from "../../lib/engine/version.ts";
 import { loopImage } from "../../tests/support/loop_image.ts";
 import { missing } from "../../tests/support/needs.ts";
@@ -46,12 +47,15 @@ const IMAGE_SPARE_BYTES = 1024 ** 3;
 const COPIES = 12;
 
 /** A directory for files that goes away with the scope: on an image in memory, or in a given directory. */
-async function place(options: RunOptions): Promise<{ path: string } & AsyncDisposable> {
-  const { directory, diskBytes } = options;
+async function place(
+  options: RunOptions,
+  onDisk = false,
+): Promise<{ path: string } & AsyncDisposable> {
+  const { diskBytes } = options, directory = options.directory ?? (onDisk ? ROOT : undefined);
   if (directory === undefined) {
     return await loopImage({ bytes: COPIES * diskBytes + IMAGE_SPARE_BYTES });
   }
-  const path = await Deno.makeTempDir({ dir: directory, prefix: "drover-bench-" });
+  const path = await Deno.makeTempDir({ dir: directory, prefix: ".bench-" });
   return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
 
@@ -71,7 +75,7 @@ function best(rounds: readonly Measurement[]): Measurement | undefined {
 async function runGroup(group: Group, options: RunOptions, skipped: string[]): Promise<Measurement[]> {
   const rows = group.rows.filter((row) => group.cells.some((cell) => wanted(row, cell, options)));
   if (rows.length === 0) return [];
-  await using files = await place(options);
+  await using files = await place(options, group.onDisk);
   await using stack = new AsyncDisposableStack();
   const up: { row: Row; subject: Subject }[] = [];
   for (const [i, row] of rows.entries()) {

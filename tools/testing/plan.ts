@@ -13,8 +13,8 @@ const UNIT_TIMEOUT_MS = 120_000;
 /** Time limit of a file below `tests/`, milliseconds. */
 const INTEGRATION_TIMEOUT_MS = 300_000;
 
-/** Tests of the data path that run once in each world. */
-const WORLDS_DIRECTORY = "tests/worlds/";
+/** Tests of the data path and of its peers: they run once in each world. */
+const IN_BOTH_WORLDS = /^tests\/(worlds\/|hostile_frames_test|cli_frontends_test|(iscsi|nbd)_peers_test)/;
 
 /** The worlds that exist outside the simulation, as the environment variable DROVER_IO names them. */
 const WORLDS = ["uring", "poll"] as const;
@@ -44,10 +44,10 @@ export function makePlan(only: readonly string[]): Plan {
     typescriptFiles(directory).filter((path) => path.endsWith("_test.ts") && chosen(path, only));
   const job = (path: string, timeoutMs: number): Job => ({ path, variant: "", env: {}, timeoutMs });
   const integration = tests("tests");
-  const twice = integration.filter((path) => path.startsWith(WORLDS_DIRECTORY));
+  const twice = integration.filter((path) => IN_BOTH_WORLDS.test(path));
   const noRing = missing("io_uring");
   const worlds = WORLDS.filter((world) => world !== "uring" || noRing === null);
-  const serial = integration.filter((path) => !path.startsWith(WORLDS_DIRECTORY))
+  const serial = integration.filter((path) => !IN_BOTH_WORLDS.test(path))
     .map((path) => job(path, INTEGRATION_TIMEOUT_MS));
   for (const world of worlds) {
     for (const path of twice) {
