@@ -190,7 +190,8 @@ export class Controller {
     };
     await this.thread.call("dial", dial, THREAD_TIMEOUT_MS);
     let info = await backend.open(this.options.upgrade, this.options.currentBytes || this.options.bytes);
-    if (only && info.rebuilding) {
+    // An unfilled copy is not the volume, though it be the only one that was named.
+    if (only && info.rebuilding && info.headBytes > 0) {
       await backend.setRebuilding(false).catch(() => {});
       info = await backend.get();
     }
