@@ -43,11 +43,11 @@ export class Volume implements BlockDevice, LinkOwner, MembershipHost {
   readonly #overlaps: Overlaps;
   readonly #membership: Membership;
   /** Bits of the links that a COPY writes to. */
-  copyTo: number = ~0;
+  copyTo = 0xffff;
   /** Whom to read from; `single` while copies may differ. */
   readonly turns: Turns = new Turns();
   /** True between a start and a retirement. */
-  serving: boolean = false;
+  serving = false;
   readonly #heartbeat: Heartbeat;
   /** Which regions may differ between copies. */
   readonly regions: RegionKeeper;
