@@ -40,6 +40,9 @@ const WITHOUT_FFI = [
  */
 const SMALL_YOUNG_GENERATION = ["--max-semi-space-size=1", "--no-maglev"];
 
+/** A node has several replicas per volume: another 2 MiB less each, at no cost on a path of a few hot functions. */
+const SMALLEST = [...SMALL_YOUNG_GENERATION, "--no-sparkplug", "--optimize-for-size"];
+
 /** All programs. Those without an entry file yet are left out of builds. */
 export const PROGRAMS: readonly Program[] = [
   {
@@ -61,7 +64,7 @@ export const PROGRAMS: readonly Program[] = [
     entry: "cmd/replica.ts",
     purpose: "one copy of a volume",
     permissions: ["-A"],
-    v8: SMALL_YOUNG_GENERATION,
+    v8: SMALLEST,
   },
   {
     name: "instance-manager",

@@ -21,7 +21,7 @@ export const ZERO_BYTES = 256 * 1024;
 export class DiskMemory {
   /** Bounce buffers. */
   readonly pool: BufferPool;
-  /** Arena offset of {@linkcode ZERO_BYTES} zeros that nobody writes to. */
+  /** Arena offset of {@linkcode ZERO_BYTES} zeros that nobody writes to. A new arena is all zeros, at no cost. */
   readonly zeros: number;
   /** Arena offset of the revision counter's block. */
   readonly counterBlock: number;
@@ -30,7 +30,6 @@ export class DiskMemory {
   constructor(io: Io) {
     this.pool = new BufferPool(io, BOUNCE_POOL_BYTES, BOUNCE_BYTES);
     this.zeros = io.arena.reserve(ZERO_BYTES, PAGE_BYTES);
-    io.arena.u8.fill(0, this.zeros, this.zeros + ZERO_BYTES);
     this.counterBlock = io.arena.reserve(PAGE_BYTES, PAGE_BYTES);
   }
 }

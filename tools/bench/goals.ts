@@ -94,27 +94,7 @@ export function verdicts(all: readonly Measurement[], idle: Idle | null): Verdic
       iops,
       0.5,
     ),
-    ...["read", "write"].flatMap((rw) => [
-      peer(
-        `1 replica direct, ${rw} 1m qd32 on a disk / file`,
-        DIRECT_1,
-        Names.RAW,
-        `${rw} 1m qd32`,
-        speed,
-        0.7,
-      ),
-      told({
-        ...peer(
-          `1 replica direct, ${rw} 1m qd4 in memory / file`,
-          DIRECT_1,
-          Names.RAW,
-          `${rw} 1m qd4`,
-          speed,
-          0,
-        ),
-        wanted: "",
-      }),
-    ]),
+    ...largeVerdicts(peer, told),
     ...idleVerdicts(idle, atMost),
   ];
 }
@@ -136,4 +116,31 @@ function idleVerdicts(
     atMost("idle replica of 1 TiB: private memory", mib(idle?.replicaBytes), 35, "MiB"),
     atMost("engine ready after its replicas", idle?.readyMs ?? null, 1000, "ms"),
   ];
+}
+
+type Peer = (goal: string, a: string, b: string, load: string, value: Value, least: number) => Verdict;
+
+/** Megabytes: a goal where a disk sets the pace, told only where memory does. */
+function largeVerdicts(peer: Peer, told: (verdict: Verdict) => Verdict): Verdict[] {
+  return ["read", "write"].flatMap((rw) => [
+    peer(
+      `1 replica direct, ${rw} 1m qd32 on a disk / file`,
+      DIRECT_1,
+      Names.RAW,
+      `${rw} 1m qd32`,
+      speed,
+      0.7,
+    ),
+    told({
+      ...peer(
+        `1 replica direct, ${rw} 1m qd4 in memory / file`,
+        DIRECT_1,
+        Names.RAW,
+        `${rw} 1m qd4`,
+        speed,
+        0,
+      ),
+      wanted: "",
+    }),
+  ]);
 }

@@ -60,6 +60,17 @@ export const Names = {
   QEMU: "qemu-nbd/cached/drover",
 } as const;
 
+/** In memory a megabyte costs what its copies cost; only with a device below does it tell what a volume adds. */
+const DISK: Group = {
+  name: "large transfers on a disk",
+  rows: [
+    { maker: drover({ frontend: "socket", replicas: 1, ioMode: "direct" }), against: Names.RAW },
+    { maker: rawFile("fio", "direct") },
+  ],
+  cells: DISK_SEQUENTIAL,
+  onDisk: true,
+};
+
 /**
  * The groups that are measured.
  *
@@ -98,16 +109,6 @@ export function groups(quick: boolean, spikePrograms: string | undefined): Group
     ],
     cells: [...random(quick ? [32] : all, ...both), ...SEQUENTIAL],
   };
-  // In memory a megabyte costs what its copies cost; only with a device below does it tell what a volume adds.
-  const disk: Group = {
-    name: "large transfers on a disk",
-    rows: [
-      { maker: drover({ frontend: "socket", replicas: 1, ioMode: "direct" }), against: Names.RAW },
-      { maker: rawFile("fio", "direct") },
-    ],
-    cells: DISK_SEQUENTIAL,
-    onDisk: true,
-  };
   const iscsi: Group = {
     name: "iSCSI",
     rows: [
@@ -137,5 +138,5 @@ export function groups(quick: boolean, spikePrograms: string | undefined): Group
     rows: [{ maker: drover({ frontend: "loop", replicas: 1, ioMode: "cached" }), against: Names.RAW }],
     cells: [...random(all, ...both), ...SEQUENTIAL],
   };
-  return quick ? [frames, direct, disk, iscsi, nbd] : [frames, direct, disk, iscsi, nbd, loop];
+  return quick ? [frames, direct, DISK, iscsi, nbd] : [frames, direct, DISK, iscsi, nbd, loop];
 }
