@@ -61,15 +61,10 @@ export const CLEAN_PERIOD_MS = 10_000;
 /** Most runs of regions that are cleaned at the end of one period. */
 export const MAX_CLEANS = 64;
 
-/** Bytes that are made equal at once after an unclean stop, and how many of them are under way. */
-export const RESYNC_BYTES: number = 64 * 1024;
-/** See {@linkcode RESYNC_BYTES}. */
-export const RESYNC_DEPTH = 8;
-
-/** Bytes that a rebuild copies at once, and how many of them are under way: little enough to leave hosts their turn. */
-export const REBUILD_BYTES: number = 64 * 1024;
-/** See {@linkcode REBUILD_BYTES}. */
-export const REBUILD_DEPTH = 8;
+/** Bytes that are copied at once from copy to copy, and how many of them are under way: little, so hosts get their turn. */
+export const COPY_BYTES: number = 64 * 1024;
+/** See {@linkcode COPY_BYTES}. */
+export const COPY_DEPTH = 8;
 
 /** How often a new copy that must wait for others is tried again, milliseconds. */
 export const ADMIT_RETRY_MS = 100;

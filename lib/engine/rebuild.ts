@@ -10,11 +10,10 @@
  * @module
  */
 import { Op } from "../block/device.ts";
-import type { Completer, Io } from "../io/io.ts";
-import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
-import { REBUILD_BYTES, REBUILD_DEPTH } from "./limits.ts";
+import type { Io } from "../io/io.ts";
+import type { BufferPool } from "../io/pool.ts";
+import { Copies, type CopyPlan } from "./copies.ts";
 import type { Link } from "./link.ts";
-import { InnerOp } from "./slots.ts";
 import type { Volume } from "./volume.ts";
 
 /** How far it is. */
@@ -28,74 +27,69 @@ export interface RebuildProgress {
 }
 
 /** See the module text. */
-export class Rebuild implements Completer {
-  readonly #buffers: number[] = [];
-  #next = 0;
-  #underWay = 0;
-  #failure = "";
-  #ended = false;
+export class Rebuild implements CopyPlan {
+  readonly #copies: Copies;
+  /** See {@linkcode CopyPlan}: the whole volume is one stretch. */
+  next = 0;
 
   /**
    * Begins with {@linkcode start}.
    *
    * @param link the new copy, connected and admitted as WO
-   * @param ended called from the loop once: "" = everything is copied and flushed, else why not
+   * @param done called from the loop once: "" = everything is copied and flushed, else why not
    */
   constructor(
     readonly io: Io,
-    readonly pool: BufferPool,
+    pool: BufferPool,
     readonly volume: Volume,
     readonly link: Link,
-    readonly ended: (failure: string) => void,
-  ) {}
+    readonly done: (failure: string) => void,
+  ) {
+    this.#copies = new Copies(io, pool, volume, this);
+  }
+
+  /** See {@linkcode CopyPlan}. */
+  get end(): number {
+    return this.volume.bytes;
+  }
 
   /** Bytes that were copied. */
   get progress(): RebuildProgress {
-    return { name: this.link.name, done: this.#next, total: this.volume.bytes };
+    return { name: this.link.name, done: this.next, total: this.volume.bytes };
   }
 
   /** Begins. */
   start(): void {
     this.volume.copyTo = this.link.bit;
-    this.#pump();
+    this.#copies.run();
   }
 
-  #pump(): void {
-    const { volume, link } = this;
-    if (!link.up) this.#failure ||= link.reason || "the new copy failed";
-    while (this.#underWay < REBUILD_DEPTH && this.#next < volume.bytes && this.#failure === "") {
-      const at = this.#buffers.pop() ?? this.pool.allocate(REBUILD_BYTES);
-      if (at === NO_BUFFER) {
-        if (this.#underWay === 0) this.pool.wait({ runDeferred: () => this.#pump() });
-        return;
-      }
-      const length = Math.min(REBUILD_BYTES, volume.bytes - this.#next);
-      this.#underWay++;
-      volume.submitInner(InnerOp.COPY, this.#next, length, at, this, at);
-      this.#next += length;
-    }
-    if (this.#underWay > 0) return;
-    for (const at of this.#buffers.splice(0)) this.pool.release(at);
-    if (this.#failure !== "") return this.#end(this.#failure);
-    volume.submitInner(Op.FLUSH, 0, 0, 0, { complete: (_, result) => this.#flushed(result) }, 0);
+  /** See {@linkcode CopyPlan}. */
+  stopped(): boolean {
+    return !this.link.up;
   }
 
-  /** A block was copied, or not: then the caller may begin again with another empty copy. */
-  complete(at: number, result: number): void {
-    this.#underWay--;
-    this.#buffers.push(at);
-    if (result < 0) this.#failure = "a block could not be copied";
-    this.#pump();
+  /** See {@linkcode CopyPlan}. */
+  advance(): boolean {
+    return false;
+  }
+
+  /** See {@linkcode CopyPlan}. After a failure the owner may begin again with another empty copy. */
+  ended(failed: boolean): void {
+    if (failed) return this.#end(this.#whyDown("a block could not be copied"));
+    this.volume.submitInner(Op.FLUSH, 0, 0, 0, { complete: (_, result) => this.#flushed(result) }, 0);
   }
 
   #flushed(result: number): void {
-    this.#end(result < 0 || !this.link.up ? this.link.reason || "the flush at the end failed" : "");
+    this.#end(result < 0 || !this.link.up ? this.#whyDown("the flush at the end failed") : "");
+  }
+
+  #whyDown(otherwise: string): string {
+    return this.link.up ? otherwise : this.link.reason || otherwise;
   }
 
   #end(failure: string): void {
-    if (this.#ended) return;
-    this.#ended = true;
     if (failure !== "") this.link.close(`rebuild failed: ${failure}`);
-    this.ended(failure);
+    this.done(failure);
   }
 }

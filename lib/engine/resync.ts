@@ -8,11 +8,11 @@
  *
  * @module
  */
-import type { Completer, Io } from "../io/io.ts";
+import type { Io } from "../io/io.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
 import { Feature } from "../wire/frame.ts";
 import { nextRun, REGION_MAP_BYTES, setRegions } from "../wire/regions.ts";
-import { RESYNC_BYTES, RESYNC_DEPTH } from "./limits.ts";
+import { Copies, type CopyPlan } from "./copies.ts";
 import type { Link } from "./link.ts";
 import { InnerOp } from "./slots.ts";
 import type { Volume } from "./volume.ts";
@@ -24,18 +24,18 @@ export interface ResyncReport {
 }
 
 /** See the module text. */
-export class Resync implements Completer {
+export class Resync implements CopyPlan {
   readonly #map = new Uint8Array(REGION_MAP_BYTES);
-  readonly #buffers: number[] = [];
+  readonly #copies: Copies;
   #source: Link | undefined;
   #asking = 0;
-  /** Next byte to copy, and the end of the run of regions it lies in. */
-  #next = 0;
-  #end = 0;
+  /** See {@linkcode CopyPlan}: a stretch is a run of regions. */
+  next = 0;
+  /** See {@linkcode CopyPlan}. */
+  end = 0;
+  /** The region after the stretch. */
   #region = 0;
-  #underWay = 0;
   #bytes = 0;
-  #broken = false;
 
   /**
    * Does nothing before `start`.
@@ -48,15 +48,20 @@ export class Resync implements Completer {
     readonly pool: BufferPool,
     readonly volume: Volume,
     readonly done: (report: ResyncReport) => void,
-  ) {}
+  ) {
+    this.#copies = new Copies(io, pool, volume, this);
+  }
 
   /** Begins. The volume has been started and reads from one copy. */
   start(): void {
     this.volume.copyTo = this.volume.replicas.readersMask;
     const { readers } = this.volume.replicas;
     this.#source = readers[0];
-    this.#broken = false;
-    this.#bytes = 0;
+    this.#bytes =
+      this.#region =
+      this.next =
+      this.end =
+        0;
     if (readers.length < 2) return this.#finish();
     this.#asking = readers.length;
     [...readers].forEach((link, place) => this.#ask(link, place));
@@ -70,7 +75,7 @@ export class Resync implements Completer {
       if (result < 0) setRegions(this.#map, volume.regions.region, 0, volume.bytes);
       else for (let i = 0; i < REGION_MAP_BYTES; i++) this.#map[i] |= this.io.arena.u8[at + i];
       if (at !== NO_BUFFER) pool.release(at);
-      if (--this.#asking === 0) this.#copy();
+      if (--this.#asking === 0) this.#copies.run();
     };
     if (at === NO_BUFFER) return this.io.defer({ runDeferred: () => told(-1) });
     volume.submitInner(
@@ -83,52 +88,27 @@ export class Resync implements Completer {
     );
   }
 
-  #copy(): void {
-    const run = nextRun(this.#map, 0);
-    this.#setRun(run);
-    this.#pump();
+  /** See {@linkcode CopyPlan}: another source means to begin again. */
+  stopped(): boolean {
+    return this.#source !== this.volume.replicas.readers[0];
   }
 
-  #setRun([first, count]: readonly [number, number]): void {
-    const region = this.volume.regions.region;
+  /** See {@linkcode CopyPlan}. */
+  advance(): boolean {
+    const { volume } = this, region = volume.regions.region;
+    const [first, count] = nextRun(this.#map, this.#region);
+    if (count === 0) return false;
     this.#region = first + count;
-    this.#next = first * region;
-    this.#end = Math.min((first + count) * region, this.volume.bytes);
-    if (count === 0) this.#next = this.#end = this.volume.bytes;
+    this.next = first * region;
+    this.end = Math.min(this.#region * region, volume.bytes);
+    this.#bytes += this.end - this.next;
+    return true;
   }
 
-  /** Keeps a few copies under way. */
-  #pump(): void {
-    if (this.#source !== this.volume.replicas.readers[0]) this.#broken = true;
-    while (this.#underWay < RESYNC_DEPTH && !this.#broken) {
-      if (this.#next >= this.#end) {
-        if (this.#next >= this.volume.bytes) break;
-        this.#setRun(nextRun(this.#map, this.#region));
-        continue;
-      }
-      const length = Math.min(RESYNC_BYTES, this.#end - this.#next);
-      const at = this.#buffers.pop() ?? this.pool.allocate(RESYNC_BYTES);
-      if (at === NO_BUFFER) {
-        if (this.#underWay === 0) this.pool.wait({ runDeferred: () => this.#pump() });
-        return;
-      }
-      this.#underWay++;
-      this.#bytes += length;
-      this.volume.submitInner(InnerOp.COPY, this.#next, length, at, this, at);
-      this.#next += length;
-    }
-    if (this.#underWay > 0) return;
-    for (const at of this.#buffers.splice(0)) this.pool.release(at);
-    if (this.#broken && this.volume.serving) this.start();
+  /** See {@linkcode CopyPlan}. */
+  ended(failed: boolean): void {
+    if (failed && this.volume.serving) this.start();
     else this.#finish();
-  }
-
-  /** A copy ended. */
-  complete(at: number, result: number): void {
-    this.#underWay--;
-    this.#buffers.push(at);
-    if (result < 0) this.#broken = true;
-    this.#pump();
   }
 
   #finish(): void {
