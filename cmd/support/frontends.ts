@@ -9,7 +9,7 @@ import type { Frontend } from "../../lib/frontend/frontend.ts";
 import type { ChapSettings } from "../../lib/frontend/iscsi/chap.ts";
 import { IscsiFrontend, targetNameOf } from "../../lib/frontend/iscsi/target.ts";
 import { LoopFrontend, LoopMemory } from "../../lib/frontend/loop/loop_frontend.ts";
-import { NbdFrontend } from "../../lib/frontend/nbd/frontend.ts";
+import { NbdFrontend, NbdMemory } from "../../lib/frontend/nbd/frontend.ts";
 import { SocketFrontend } from "../../lib/frontend/socket/socket.ts";
 import { markIoFlusher } from "../../lib/host/fuse_mount.ts";
 import type { Address, Io } from "../../lib/io/io.ts";
@@ -54,12 +54,13 @@ export interface FrontendOptions {
 /** Arena bytes that the frontends take besides the pool. Untouched memory costs nothing. */
 export const FRONTEND_ARENA_BYTES: number = LoopMemory.bytes() + 256 * 1024 * 1024;
 
-/** The arena does not take memory back: a loop frontend that is started again uses the first one's. */
+/** The arena does not take memory back: a frontend that is started again uses the first one's. */
 const loopMemories = new WeakMap<Io, LoopMemory>();
+const nbdMemories = new WeakMap<Io, NbdMemory>();
 
-function loopMemory(io: Io): LoopMemory {
-  const memory = loopMemories.get(io) ?? new LoopMemory(io);
-  loopMemories.set(io, memory);
+function kept<Memory>(memories: WeakMap<Io, Memory>, io: Io, make: () => Memory): Memory {
+  const memory = memories.get(io) ?? make();
+  memories.set(io, memory);
   return memory;
 }
 
@@ -70,7 +71,7 @@ function makeLoop(options: FrontendOptions, { io, device, log, notify }: Fronten
   return new LoopFrontend(io, device, {
     fd: mount.fd,
     endpoint: mount.file,
-    memory: loopMemory(io),
+    memory: kept(loopMemories, io, () => new LoopMemory(io)),
     events: {
       onResized: (value) => notify({ event: "frontend", what: "resized", value }),
       onEnded: (value) => notify({ event: "frontend", what: "ended", value }),
@@ -101,7 +102,11 @@ export function makeFrontend(kind: string, options: unknown, parts: FrontendPart
     case "loop":
       return makeLoop(given, parts);
     case "nbd":
-      return new NbdFrontend(io, pool, device, { address, onEvent: (event) => log.info("nbd", { event }) });
+      return new NbdFrontend(io, pool, device, {
+        address,
+        memory: kept(nbdMemories, io, () => new NbdMemory(io)),
+        onEvent: (event) => log.info("nbd", { event }),
+      });
     case "iscsi":
       return makeIscsi(given, parts);
     case "socket":
