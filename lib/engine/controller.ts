@@ -125,7 +125,7 @@ export class Controller {
     }
     if (event.event === "frontend") return this.options.frontendHost?.onEvent(event);
     if (event.event === "filled") {
-      this.#filled(event.name, event.failure).catch((error) => this.#failed(event.name, plainReason(error)));
+      this.#filled(event.name, event.failure).catch((error) => this.#refuse(event.name, plainReason(error)));
       return;
     }
     if (event.event === "equal") {
@@ -299,6 +299,7 @@ export class Controller {
       this.options.log.info("filling a new copy", { replica: name });
     } catch (error) {
       if (this.#replicas.get(name)?.backend === backend) await this.#forget(name, backend);
+      else backend.dispose();
       throw error;
     }
   }
