@@ -103,15 +103,15 @@ export interface MountUse {
   readonly pid: number | null;
 }
 
-/**
- * Where a block device is mounted, in every mount namespace that has a process we can see: a volume may be
- * mounted in a container only.
- *
- * @param major device number of the block device
- * @param minor likewise
- */
-export function findMounts(major: number, minor: number, proc = "/proc"): MountUse[] {
-  const uses: MountUse[] = [];
+/** A mount, and who sees it. */
+export interface FoundMount extends Mount {
+  /** A process whose mount namespace has the mount; null: our own. */
+  readonly pid: number | null;
+}
+
+/** The mounts of a kind, in every mount namespace that has a process we can see; our own come first. */
+export function findMountsWhere(is: (mount: Mount) => boolean, proc = "/proc"): FoundMount[] {
+  const uses: FoundMount[] = [];
   const seen = new Set<string>();
   const look = (pid: number | null): void => {
     const directory = `${proc}/${pid ?? "self"}`;
@@ -120,7 +120,7 @@ export function findMounts(major: number, minor: number, proc = "/proc"): MountU
       if (seen.has(namespace)) return;
       seen.add(namespace);
       for (const mount of parseMountInfo(Deno.readTextFileSync(`${directory}/mountinfo`))) {
-        if (mount.major === major && mount.minor === minor) uses.push({ mountPoint: mount.mountPoint, pid });
+        if (is(mount)) uses.push({ ...mount, pid });
       }
     } catch {
       // The process ended, or is none of our business (hidepid, another user).
@@ -131,6 +131,18 @@ export function findMounts(major: number, minor: number, proc = "/proc"): MountU
     if (/^\d+$/.test(entry.name)) look(Number(entry.name));
   }
   return uses;
+}
+
+/**
+ * Where a block device is mounted, in every mount namespace that has a process we can see: a volume may be
+ * mounted in a container only.
+ *
+ * @param major device number of the block device
+ * @param minor likewise
+ */
+export function findMounts(major: number, minor: number, proc = "/proc"): MountUse[] {
+  return findMountsWhere((mount) => mount.major === major && mount.minor === minor, proc)
+    .map(({ mountPoint, pid }) => ({ mountPoint, pid }));
 }
 
 /** The uses as text for an error message. */
