@@ -12,6 +12,7 @@ import { Code, RpcError } from "./errors.ts";
 import { type Identity, identityMetadata } from "./identity.ts";
 import { CALL_TIMEOUT_MS, MAX_MESSAGE_BYTES, RECONNECT_MS } from "./limits.ts";
 import type { Method, MethodKind, MethodTypes, Service } from "./service.ts";
+import type { TlsIdentity } from "./tls.ts";
 import { wireMethod } from "./wire.ts";
 
 /** How a client behaves. */
@@ -20,6 +21,10 @@ export interface ClientOptions {
   identity?: Identity;
   /** Deadline of unary calls, milliseconds; {@linkcode CALL_TIMEOUT_MS} if absent. */
   timeoutMs?: number;
+  /** Mutual TLS; plain text without it. */
+  tls?: TlsIdentity;
+  /** Asks after a silent server this often, milliseconds; for those who hold streams open. Never if absent. */
+  keepaliveMs?: number;
 }
 
 /** How one call behaves. */
@@ -42,14 +47,34 @@ export type Part<M, Key extends keyof M, Name extends keyof MethodTypes> = M[Key
   ? M[Key][Name]
   : never;
 
+/** A client of the library; it dials when it is used. */
+function dial(target: string, options: ClientOptions): grpc.Client {
+  const tls = options.tls?.forClient();
+  return new grpc.Client(target, tls?.credentials ?? grpc.credentials.createInsecure(), {
+    ...tls?.options,
+    ...(options.keepaliveMs === undefined ? {} : { "grpc.keepalive_time_ms": options.keepaliveMs }),
+    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
+    "grpc.initial_reconnect_backoff_ms": RECONNECT_MS.first,
+    "grpc.min_reconnect_backoff_ms": RECONNECT_MS.first,
+    "grpc.max_reconnect_backoff_ms": RECONNECT_MS.longest,
+    // A new client dials anew: the pause after an earlier failure at this address is not its business.
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.enable_http_proxy": 0,
+    "grpc.enable_retries": 0,
+    "grpc.service_config_disable_resolution": 1,
+  });
+}
+
 /** A client of one service at one address. It dials at the first call and again when it is needed. */
 export class RpcClient<M> {
   /** Who is called: `tcp://HOST:PORT` or `unix:PATH`. */
   readonly address: string;
   readonly #service: Service<M>;
-  readonly #client: grpc.Client;
+  #client: grpc.Client;
   readonly #identity: Record<string, string>;
   readonly #timeoutMs: number;
+  readonly #forgetRenewals: () => void;
   #closed = false;
 
   /**
@@ -73,18 +98,13 @@ export class RpcClient<M> {
     this.#identity = identityMetadata(options.identity ?? {});
     this.#timeoutMs = options.timeoutMs ?? CALL_TIMEOUT_MS;
     const target = parsed.kind === "unix" ? this.address : this.address.slice("tcp://".length);
-    this.#client = new grpc.Client(target, grpc.credentials.createInsecure(), {
-      "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-      "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
-      "grpc.initial_reconnect_backoff_ms": RECONNECT_MS.first,
-      "grpc.min_reconnect_backoff_ms": RECONNECT_MS.first,
-      "grpc.max_reconnect_backoff_ms": RECONNECT_MS.longest,
-      // A new client dials anew: the pause after an earlier failure at this address is not its business.
-      "grpc.use_local_subchannel_pool": 1,
-      "grpc.enable_http_proxy": 0,
-      "grpc.enable_retries": 0,
-      "grpc.service_config_disable_resolution": 1,
-    });
+    this.#client = dial(target, options);
+    this.#forgetRenewals = options.tls?.onRenewal(() => {
+      // What runs goes on over the old connection, which ends with it.
+      const old = this.#client;
+      this.#client = dial(target, options);
+      old.close();
+    }) ?? (() => {});
   }
 
   #error(error: unknown, method: Method): RpcError {
@@ -223,6 +243,7 @@ export class RpcClient<M> {
   /** Ends the connection. Calls that are running fail; later ones are refused. */
   close(): void {
     this.#closed = true;
+    this.#forgetRenewals();
     this.#client.close();
   }
 }

@@ -39,3 +39,4 @@ export { UnsafeIntegerError } from "./numbers.ts";
 export { type RpcServer, serve, type ServeOptions } from "./server.ts";
 export * from "./service.ts";
 export * from "./services.ts";
+export type { TlsIdentity } from "./tls.ts";

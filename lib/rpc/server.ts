@@ -21,6 +21,7 @@ import {
 } from "./limits.ts";
 import { reflectionServices } from "./reflection.ts";
 import { type AnyHandler, type CallContext, implement, type Implementation, type Method } from "./service.ts";
+import type { PeerCertificate, TlsIdentity } from "./tls.ts";
 import { prepareSocketPath, SOCKET_MODE } from "./unix_socket.ts";
 import { type WireMethod, wireMethod } from "./wire.ts";
 
@@ -32,6 +33,8 @@ export interface ServeOptions {
   services: readonly Implementation[];
   /** Who this server is; unary calls that mean somebody else are refused. */
   identity?: ServerIdentity;
+  /** Mutual TLS; plain text without it. */
+  tls?: TlsIdentity;
 }
 
 /** A listening server. */
@@ -52,6 +55,7 @@ interface Call {
   readonly cancelled: boolean;
   readonly metadata: grpc.Metadata;
   getPeer(): string;
+  getAuthContext(): PeerCertificate;
   once(event: "cancelled", listener: () => void): unknown;
 }
 
@@ -84,6 +88,15 @@ class Context implements CallContext {
   }
 }
 
+/** Who may call: each kind of call asks before its handler runs. */
+type Check = (call: Call) => void;
+
+/** What holds for calls of every kind. @throws RpcError when a caller is refused */
+function checkCaller(options: ServeOptions): Check {
+  const { tls } = options;
+  return tls ? (call) => tls.checkPeer(call.getAuthContext()) : () => {};
+}
+
 /** Encodes a response; here and not in the library, which would keep the reason of a failure to itself. */
 function encode(method: Method, response: unknown): Buffer {
   try {
@@ -98,8 +111,10 @@ function unaryHandler(
   method: Method,
   handler: AnyHandler,
   identity: ServerIdentity | undefined,
+  check: Check,
 ): grpc.handleUnaryCall<unknown, Buffer> {
   const run = async (call: grpc.ServerUnaryCall<unknown, Buffer>): Promise<Buffer> => {
+    check(call);
     const context = new Context(call);
     if (identity) checkIdentity(identity, (key) => context.metadata(key));
     return encode(method, await handler(call.request, context));
@@ -145,18 +160,25 @@ function adapt(
   method: Method,
   handler: AnyHandler,
   identity: ServerIdentity | undefined,
+  check: Check,
 ): grpc.UntypedHandleCall {
-  if (method.kind === "unary") return unaryHandler(method, handler, identity);
+  if (method.kind === "unary") return unaryHandler(method, handler, identity, check);
   if (method.kind === "serverStream") {
     return (call: grpc.ServerWritableStream<unknown, Buffer>) => {
-      pump(call, method, () => handler(call.request, new Context(call)) as AsyncIterable<unknown>);
+      pump(call, method, () => {
+        check(call);
+        return handler(call.request, new Context(call)) as AsyncIterable<unknown>;
+      });
     };
   }
   return (call: grpc.ServerDuplexStream<unknown, Buffer>) => {
     // The end of the requests must not destroy the call: responses may follow.
     const requests = call.iterator({ destroyOnReturn: false });
     const stream = call as unknown as grpc.ServerWritableStream<unknown, Buffer>;
-    pump(stream, method, () => handler(requests, new Context(call)) as AsyncIterable<unknown>);
+    pump(stream, method, () => {
+      check(call);
+      return handler(requests, new Context(call)) as AsyncIterable<unknown>;
+    });
   };
 }
 
@@ -164,30 +186,31 @@ function register(
   server: grpc.Server,
   implementation: Implementation,
   identity: ServerIdentity | undefined,
+  check: Check,
 ): void {
   const definitions: Record<string, WireMethod> = {};
   const handlers: grpc.UntypedServiceImplementation = {};
   for (const [key, method] of implementation.service.methods) {
     definitions[key] = { ...wireMethod(method), responseSerialize: (encoded) => encoded as Buffer };
-    handlers[key] = adapt(method, implementation.handler(key), identity);
+    handlers[key] = adapt(method, implementation.handler(key), identity, check);
   }
   server.addService(definitions, handlers);
 }
 
-function bind(server: grpc.Server, target: string): Promise<number> {
-  return new Promise((resolve, reject) =>
-    server.bindAsync(
-      target,
-      grpc.ServerCredentials.createInsecure(),
-      (error, port) => error ? reject(error) : resolve(port),
-    )
-  );
+/** Binds a server to a target of the library. @returns the real port */
+type Bind = (target: string) => Promise<number>;
+
+function binder(server: grpc.Server, credentials: grpc.ServerCredentials): Bind {
+  return (target) =>
+    new Promise((resolve, reject) =>
+      server.bindAsync(target, credentials, (error, port) => error ? reject(error) : resolve(port))
+    );
 }
 
 /** Binds to a TCP address; without a host to all interfaces, IPv6 and IPv4 where the host has IPv6. */
-async function bindTcp(server: grpc.Server, wanted: TcpAddress): Promise<TcpAddress> {
+async function bindTcp(bind: Bind, wanted: TcpAddress): Promise<TcpAddress> {
   const to = async (host: string): Promise<TcpAddress> => {
-    const port = await bind(server, formatAddress({ ...wanted, host }).slice("tcp://".length));
+    const port = await bind(formatAddress({ ...wanted, host }).slice("tcp://".length));
     return { ...wanted, host, port };
   };
   if (wanted.host !== "") return await to(wanted.host);
@@ -199,16 +222,16 @@ async function bindTcp(server: grpc.Server, wanted: TcpAddress): Promise<TcpAddr
 }
 
 /** Binds and returns the address with the real port. */
-async function listen(server: grpc.Server, wanted: Address): Promise<Address> {
+async function listen(server: grpc.Server, bind: Bind, wanted: Address): Promise<Address> {
   const text = formatAddress(wanted);
   try {
     if (wanted.kind === "unix") {
       await prepareSocketPath(wanted.path);
-      await bind(server, text);
+      await bind(text);
       await Deno.chmod(wanted.path, SOCKET_MODE);
       return wanted;
     }
-    return await bindTcp(server, wanted);
+    return await bindTcp(bind, wanted);
   } catch (error) {
     server.forceShutdown();
     if (error instanceof RpcError) throw error;
@@ -245,14 +268,21 @@ export async function serve(options: ServeOptions): Promise<RpcServer> {
   const names = options.services.map((implementation) => implementation.service.name);
   const health = new HealthService(names);
   const all = [...options.services, implement(healthService, health), ...reflectionServices(names)];
-  for (const implementation of all) register(server, implementation, options.identity);
-  const bound = await listen(server, wanted);
+  const check = checkCaller(options);
+  for (const implementation of all) register(server, implementation, options.identity, check);
+  const tls = options.tls?.forServer();
+  const bound = await listen(
+    server,
+    binder(server, tls?.credentials ?? grpc.ServerCredentials.createInsecure()),
+    wanted,
+  );
   let closed: Promise<void> | undefined;
   return {
     address: formatAddress(bound),
     port: bound.kind === "tcp" ? bound.port : 0,
     close: () => {
       health.stop();
+      tls?.dispose();
       return closed ??= shutDown(server);
     },
   };
