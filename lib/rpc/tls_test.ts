@@ -3,7 +3,7 @@ import { peerTest } from "../../tests/support/conditional.ts";
 import { run, runAnyway } from "../../tests/support/process.ts";
 import { tempDir } from "../../tests/support/temp.ts";
 import { Code, connect, implement, RpcError, type RpcServer, serve } from "./mod.ts";
-import { Authority } from "./testing/certificates.ts";
+import { Authority } from "../../tests/support/certificates.ts";
 import { echoService } from "./testing/echo.ts";
 import { bearsPeerName, PEER_NAME, TlsError, TlsIdentity } from "./tls.ts";
 

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { run } from "../../../tests/support/process.ts";
-import type { TempDir } from "../../../tests/support/temp.ts";
-import { PEER_NAME } from "../tls.ts";
+import { run } from "./process.ts";
+import type { TempDir } from "./temp.ts";
+import { PEER_NAME } from "../../lib/rpc/tls.ts";
 
 /** A certificate authority in a directory. */
 export class Authority {
