@@ -21,7 +21,6 @@ import "./setup.ts";
 import * as grpc from "@grpc/grpc-js";
 import { Buffer } from "node:buffer";
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { getLogger } from "../log/log.ts";
 import { Code, RpcError } from "./errors.ts";
 
 /** The name that every certificate bears, in a DNS name or as its common name; Longhorn's. */
@@ -41,6 +40,18 @@ export class TlsError extends Error {
   /** Name of the class. */
   override readonly name = "TlsError";
 }
+
+/** Who is told what becomes of the files; a logger fits. */
+export interface TlsLog {
+  /** Something changed as it should. */
+  info(message: string, fields: Record<string, string>): void;
+  /** Something is wrong that does no harm yet. */
+  warn(message: string, fields: Record<string, string>): void;
+  /** Peers refuse this side. */
+  error(message: string, fields: Record<string, string>): void;
+}
+
+const SILENT: TlsLog = { info: () => {}, warn: () => {}, error: () => {} };
 
 /** The three files, read. */
 export interface TlsMaterial {
@@ -118,12 +129,14 @@ export interface PeerCertificate {
 export class TlsIdentity implements Disposable {
   readonly #directory: string;
   readonly #listeners = new Set<(material: TlsMaterial) => void>();
+  readonly #log: TlsLog;
   #material: TlsMaterial;
-  #timer: ReturnType<typeof setInterval>;
+  readonly #timer: ReturnType<typeof setInterval>;
   #problem = "";
 
-  private constructor(directory: string, material: TlsMaterial) {
+  private constructor(directory: string, material: TlsMaterial, log: TlsLog) {
     this.#directory = directory;
+    this.#log = log;
     this.#material = material;
     this.#warn();
     this.#timer = setInterval(() => void this.reload(), TLS_RELOAD_MS);
@@ -134,10 +147,11 @@ export class TlsIdentity implements Disposable {
   /**
    * Reads the files of a directory.
    *
+   * @param log told of renewals, and of certificates that peers refuse
    * @throws {TlsError} naming the file and what is wrong with it
    */
-  static async load(directory: string): Promise<TlsIdentity> {
-    return new TlsIdentity(directory, await readMaterial(directory));
+  static async load(directory: string, log: TlsLog = SILENT): Promise<TlsIdentity> {
+    return new TlsIdentity(directory, await readMaterial(directory), log);
   }
 
   /** The files as they were read last. */
@@ -147,18 +161,18 @@ export class TlsIdentity implements Disposable {
 
   /** Looks at the files now. What cannot be used is said in the log once, and the old set stays. */
   async reload(): Promise<void> {
-    const log = getLogger({ directory: this.#directory });
+    const log = this.#log, directory = this.#directory;
     try {
       const material = await readMaterial(this.#directory);
       this.#problem = "";
       if (same(material, this.#material)) return;
       this.#material = material;
-      log.info("certificates were renewed");
+      log.info("certificates were renewed", { directory });
       this.#warn();
       for (const listener of this.#listeners) listener(material);
     } catch (error) {
       const problem = error instanceof Error ? error.message : String(error);
-      if (problem !== this.#problem) log.warn("certificates are not renewed", { problem });
+      if (problem !== this.#problem) log.warn("certificates are not renewed", { directory, problem });
       this.#problem = problem;
     }
   }
@@ -228,16 +242,22 @@ export class TlsIdentity implements Disposable {
   /** Says in the log what peers will object to. */
   #warn(): void {
     const { validFrom, validTo, subject, subjectAltName } = new X509Certificate(this.#material.certificate);
-    const log = getLogger({ directory: this.#directory });
+    const log = this.#log, directory = this.#directory;
     const end = Date.parse(validTo);
-    if (end < Date.now()) log.error("the certificate has expired: peers refuse it", { end: validTo });
-    else if (end < Date.now() + SOON_MS) log.warn("the certificate expires soon", { end: validTo });
+    if (end < Date.now()) {
+      log.error("the certificate has expired: peers refuse it", { directory, end: validTo });
+    } else if (end < Date.now() + SOON_MS) {
+      log.warn("the certificate expires soon", { directory, end: validTo });
+    }
     if (Date.parse(validFrom) > Date.now()) {
-      log.error("the certificate is not valid yet: peers refuse it", { begin: validFrom });
+      log.error("the certificate is not valid yet: peers refuse it", { directory, begin: validFrom });
     }
     const commonName = /^CN=(.*)$/m.exec(subject)?.[1];
     if (!bearsPeerName(commonName, subjectAltName)) {
-      log.error("the certificate does not bear the name of a peer: peers refuse it", { name: PEER_NAME });
+      log.error("the certificate does not bear the name of a peer: peers refuse it", {
+        directory,
+        name: PEER_NAME,
+      });
     }
   }
 }

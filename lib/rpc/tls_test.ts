@@ -132,6 +132,7 @@ peerTest(
       await tls.reload();
       assert.match(await ask(server.address, ofOld), /^14 /);
       assert.equal((await client.unary("ask", { data: "after" })).data, "after");
+      assert.deepEqual(said, ["certificates are not renewed", "certificates were renewed"]);
     } finally {
       client.close();
       await server.close();
