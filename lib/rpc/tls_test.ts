@@ -116,8 +116,9 @@ peerTest(
   async () => {
     using directory = tempDir();
     const old = await Authority.make(directory, "old"), renewed = await Authority.make(directory, "renewed");
-    const place = await old.issue("place");
-    using tls = await TlsIdentity.load(place);
+    const place = await old.issue("place"), said: string[] = [];
+    const say = (message: string) => said.push(message);
+    using tls = await TlsIdentity.load(place, { info: say, warn: say, error: say });
     using ofOld = await TlsIdentity.load(await old.issue("of-old"));
     const server = await listen(tls);
     const client = connect(echoService, server.address, { tls });
