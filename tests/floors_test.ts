@@ -13,7 +13,7 @@ import { inRepository, ROOT, typescriptFiles } from "./support/repository.ts";
 const FLOORS: readonly (readonly string[])[] = [
   ["io", "rpc", "log"],
   ["wire", "disk", "block", "host", "backup"],
-  ["replica", "engine", "frontend", "bench"],
+  ["replica", "engine", "frontend", "bench", "client"],
   ["instance", "store"],
   ["control", "api", "csi"],
 ];

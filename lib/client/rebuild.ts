@@ -1,0 +1,333 @@
+/**
+ * Adding a replica to a running volume: the rebuild.
+ *
+ * The driver is the client, not the engine, so that a rebuild that takes hours does not depend on one call to the
+ * engine. The order matters; what a client that dies in between leaves behind is in the last column.
+ *
+ * | # | step                                                               | if the client dies after it            |
+ * |---|--------------------------------------------------------------------|----------------------------------------|
+ * | 1 | the new replica gets the volume's size                              | nothing                                |
+ * | 2 | a mark of an earlier rebuild is taken off it                        | nothing                                |
+ * | 3 | the engine snapshots the volume and sends it all new writes (WO)    | it stays WO: remove and add again      |
+ * | 4 | it is marked as rebuilding: until step 8 nobody takes it for a copy | the same                               |
+ * | 5 | the engine tells which files it lacks, and gives it the head's      | the same                               |
+ * | 6 | its sync agent fetches them from complete replicas                  | the agent goes on; then verifyRebuild  |
+ * | 7 | it reads its directory anew; the engine compares and makes it RW    | the mark stays; it counts as complete  |
+ * | 8 | the mark is taken off                                               | done                                   |
+ *
+ * @module
+ */
+import { HEAD_PSEUDO_NAME } from "../disk/names.ts";
+import { getLogger } from "../log/log.ts";
+import { type CallOptions, Code, ptypes, RpcError } from "../rpc/mod.ts";
+import { longTimeoutMs } from "./clone.ts";
+import {
+  type EngineClient,
+  hostOf,
+  replicaAddress,
+  type ReplicaClient,
+  type ReplicaEntry,
+} from "./engine.ts";
+import { ClientError, textOf } from "./errors.ts";
+
+/** From this interface number on an engine tells how many sources a rebuild may use at the same time. */
+const CONTROLLER_API_WITH_SYNC_LIMIT = 6;
+
+/** How a replica is added. */
+export interface AddReplicaOptions {
+  /** Whom the caller means at the replica's address; "" = not checked. */
+  readonly instanceName?: string;
+  /** Nominal size of the volume, bytes: needed when it has no replica at all yet. */
+  readonly size?: number;
+  /** Its size before an expansion that was not finished, bytes; default: `size`. */
+  readonly currentSize?: number;
+  /** Files whose checksum record says that they are the same are not compared. */
+  readonly fastSync?: boolean;
+  /** Patience of the file transfer with one request, seconds; default 5. */
+  readonly httpTimeoutSeconds?: number;
+  /** Patience with the whole transfer, seconds; 0 or less, and by default: 24 hours. */
+  readonly grpcTimeoutSeconds?: number;
+  /** Files that are on the target's machine: copied there instead of over the network. */
+  readonly localSync?: { readonly sourcePath: string; readonly targetPath: string };
+  /** Gives up waiting. The replica stays WO, and its sync agent goes on. */
+  readonly signal?: AbortSignal;
+}
+
+/** How far the rebuild of one replica is. The keys are those of Longhorn's JSON. */
+export interface RebuildStatus {
+  /** Why it failed, or "". */
+  readonly error: string;
+  /** It is at work. */
+  readonly isRebuilding: boolean;
+  /** Percent. */
+  readonly progress: number;
+  /** `in_progress`, `complete`, `error`, or "" when there was none. */
+  readonly state: string;
+  /** The first source. */
+  readonly fromReplicaAddress: string;
+  /** All sources. */
+  readonly fromReplicaAddressList: readonly string[];
+}
+
+/**
+ * Adds a replica and returns when it is complete; see the module text. A volume without replicas is started with it.
+ *
+ * @param address of the replica's control service
+ * @throws {ClientError} when it does not fit, or there is no replica to copy from
+ * @throws {RpcError}
+ */
+export async function addReplica(
+  engine: EngineClient,
+  address: string,
+  options: AddReplicaOptions = {},
+): Promise<void> {
+  const to = replicaAddress(address), target = engine.replica(to, options.instanceName);
+  if (await startInstead(engine, to, options)) return;
+  const log = getLogger({ replica: to });
+  await giveSize(engine, target);
+  await takeOldMark(target);
+  log.info("adding the replica", { mode: "WO" });
+  await engine.controller.unary("controllerReplicaCreate", {
+    address: to,
+    snapshotRequired: true,
+    mode: ptypes.ReplicaMode.WO,
+  });
+  const sources = await findSources(engine, to);
+  await target.replica.unary("rebuildingSet", { rebuilding: true });
+  const prepared = await engine.controller.unary("replicaPrepareRebuild", {
+    address: to,
+    instanceName: options.instanceName ?? "",
+  });
+  const files = prepared.syncFileInfoList ?? [];
+  if (files.some(({ fromFileName }) => (fromFileName ?? "").includes(HEAD_PSEUDO_NAME))) {
+    throw new ClientError("sync file list shouldn't contain volume head");
+  }
+  log.info("copying files", { files: files.length, from: sources });
+  const { sourcePath = "", targetPath = "" } = options.localSync ?? {};
+  await target.agent.unary("filesSync", {
+    fromAddress: sources[0] ?? "",
+    toHost: hostOf(to),
+    syncFileInfoList: files,
+    fastSync: options.fastSync ?? false,
+    fileSyncHttpClientTimeout: options.httpTimeoutSeconds ?? 5,
+    grpcTimeoutSeconds: options.grpcTimeoutSeconds ?? 0,
+    ...(options.localSync ? { localSync: { sourcePath, targetPath } } : {}),
+    fromAddressMap: Object.fromEntries(sources.map((source) => [source, true])),
+  }, longCall(options));
+  await target.replica.unary("replicaReload", {});
+  await verifyRebuild(engine, to, options.instanceName);
+  log.info("the replica is complete");
+}
+
+/**
+ * Adds a replica to a volume that is being restored from a backup: it gets no data from the others, and becomes
+ * complete with the first restore.
+ *
+ * @throws {ClientError} when its size is not the volume's
+ * @throws {RpcError}
+ */
+export async function addReplicaForRestore(
+  engine: EngineClient,
+  address: string,
+  options: AddReplicaOptions = {},
+): Promise<void> {
+  const to = replicaAddress(address), target = engine.replica(to, options.instanceName);
+  if (await startInstead(engine, to, options)) return;
+  const { size } = await engine.volume(), own = Number((await target.get()).size);
+  if (own !== size) {
+    throw new ClientError(`rebuilding replica size ${own} is not the same as volume size ${size}`);
+  }
+  await engine.controller.unary("controllerReplicaCreate", {
+    address: to,
+    snapshotRequired: false,
+    mode: ptypes.ReplicaMode.WO,
+  });
+}
+
+/**
+ * Ends a rebuild whose files were all copied: the engine compares and makes the replica RW, and its mark is taken
+ * off. Also for a rebuild whose client died.
+ *
+ * @throws {RpcError}
+ */
+export async function verifyRebuild(engine: EngineClient, address: string, instanceName = ""): Promise<void> {
+  const to = replicaAddress(address);
+  await engine.controller.unary("replicaVerifyRebuild", { address: to, instanceName });
+  const target = engine.replica(to, instanceName);
+  if ((await target.get()).rebuilding) await target.replica.unary("rebuildingSet", { rebuilding: false });
+}
+
+/** How far rebuilds are, by address of the replica; empty while the volume is restored. @throws {RpcError} */
+export async function rebuildStatus(engine: EngineClient): Promise<Record<string, RebuildStatus>> {
+  const result: Record<string, RebuildStatus> = {};
+  for (const { address, mode } of await engine.replicas()) {
+    if (mode !== "WO") continue;
+    const { agent } = engine.replica(address);
+    try {
+      if (await isRestoring(agent)) return {};
+      const status = await agent.unary("replicaRebuildStatus", {});
+      result[address] = {
+        error: status.error,
+        isRebuilding: status.isRebuilding,
+        progress: status.progress,
+        state: status.state,
+        fromReplicaAddress: status.fromReplicaAddress,
+        fromReplicaAddressList: [...status.fromReplicaAddressList],
+      };
+    } catch (error) {
+      result[address] = {
+        error: `failed to get replica rebuild status of ${address}: ${textOf(error)}`,
+        isRebuilding: false,
+        progress: 0,
+        state: "",
+        fromReplicaAddress: "",
+        fromReplicaAddressList: [],
+      };
+    }
+  }
+  return result;
+}
+
+/**
+ * Takes a replica out of the volume. Hash jobs on it are ended first, so that its process can stop.
+ *
+ * @throws {RpcError}
+ */
+export async function removeReplica(engine: EngineClient, address: string, instanceName = ""): Promise<void> {
+  const to = replicaAddress(address);
+  await cancelHashJobs(engine.replica(to, instanceName));
+  await engine.controller.unary("replicaDelete", { address: to, instanceName });
+}
+
+/** Starts a volume that has no replica. @throws {ClientError} when it has @throws {RpcError} */
+export async function startWithReplicas(
+  engine: EngineClient,
+  size: number,
+  currentSize: number,
+  addresses: readonly string[],
+): Promise<void> {
+  if ((await engine.volume()).replicaCount !== 0) {
+    throw new ClientError("cannot add multiple replicas if volume is already up");
+  }
+  const replicaAddresses = addresses.map(replicaAddress);
+  await engine.controller.unary("volumeStart", { replicaAddresses, size, currentSize });
+}
+
+function longCall(options: AddReplicaOptions): CallOptions {
+  return {
+    timeoutMs: longTimeoutMs(options.grpcTimeoutSeconds),
+    ...(options.signal ? { signal: options.signal } : {}),
+  };
+}
+
+/** A volume without replicas has nothing to copy: it starts with the new one. */
+async function startInstead(
+  engine: EngineClient,
+  address: string,
+  options: AddReplicaOptions,
+): Promise<boolean> {
+  const { replicaCount, size } = await engine.volume();
+  if (replicaCount !== 0) return false;
+  const nominal = options.size ?? size;
+  await engine.controller.unary("volumeStart", {
+    replicaAddresses: [address],
+    size: nominal,
+    currentSize: options.currentSize ?? nominal,
+  });
+  return true;
+}
+
+/** Makes a replica as large as the volume. @throws {ClientError} when it is larger */
+async function giveSize(engine: EngineClient, target: ReplicaClient): Promise<void> {
+  const { size } = await engine.volume(), { size: text, state } = await target.get(), own = Number(text);
+  if (own === size) return;
+  if (own > size) throw new ClientError(`cannot add new replica larger than size ${size}`);
+  const closed = state === "closed";
+  if (closed) await target.replica.unary("replicaOpen", {});
+  try {
+    await target.replica.unary("replicaExpand", { size });
+  } finally {
+    if (closed) await target.replica.unary("replicaClose", {});
+  }
+}
+
+/** A rebuild that was broken off leaves its mark, which the replica refuses to set twice. */
+async function takeOldMark(target: ReplicaClient): Promise<void> {
+  const { state, rebuilding } = await target.get();
+  if (state !== "closed" || !rebuilding) return;
+  await target.replica.unary("replicaOpen", {});
+  try {
+    await target.replica.unary("rebuildingSet", { rebuilding: false });
+  } finally {
+    await target.replica.unary("replicaClose", {});
+  }
+}
+
+/** Addresses of complete replicas to copy from, as many as the engine allows. @throws {ClientError} */
+async function findSources(engine: EngineClient, target: string): Promise<string[]> {
+  const replicas = await engine.replicas();
+  checkTarget(replicas, target);
+  const limit = await sourceLimit(engine), sources: string[] = [];
+  for (const { address, mode } of replicas) {
+    if (mode !== "RW" || sources.length >= limit) continue;
+    if (await isPurging(engine.replica(address))) continue;
+    sources.push(address);
+  }
+  if (sources.length === 0) throw new ClientError("failed to find good replica to copy from");
+  return sources;
+}
+
+function checkTarget(replicas: readonly ReplicaEntry[], target: string): void {
+  const mode = replicas.find(({ address }) => address === target)?.mode;
+  if (mode === undefined) throw new ClientError("failed to find target replica to copy to");
+  if (mode !== "WO") throw new ClientError(`replica ${target} is not in mode WO: ${mode}`);
+}
+
+/** Engines below a certain version do not know such a limit: one source then. */
+async function sourceLimit(engine: EngineClient): Promise<number> {
+  const { version } = await engine.controller.unary("versionDetailGet", {});
+  if ((version?.controllerAPIVersion ?? 0) < CONTROLLER_API_WITH_SYNC_LIMIT) return 1;
+  try {
+    return Math.max(
+      1,
+      (await engine.controller.unary("replicaRebuildConcurrentSyncLimitGet", {})).limit ?? 1,
+    );
+  } catch (error) {
+    if (error instanceof RpcError && error.code === Code.UNIMPLEMENTED) return 1;
+    throw error;
+  }
+}
+
+/** One that cannot be asked is no good source either. */
+async function isPurging({ agent }: ReplicaClient): Promise<boolean> {
+  try {
+    return (await agent.unary("snapshotPurgeStatus", {})).isPurging;
+  } catch {
+    return true;
+  }
+}
+
+async function isRestoring(agent: ReplicaClient["agent"]): Promise<boolean> {
+  try {
+    return (await agent.unary("restoreStatus", {})).destFileName !== "";
+  } catch (error) {
+    if (error instanceof RpcError && error.code === Code.UNIMPLEMENTED) return false;
+    throw error;
+  }
+}
+
+/** Patience with a replica that is about to go, milliseconds. */
+const FAREWELL_MS = 5_000;
+
+async function cancelHashJobs({ replica, agent }: ReplicaClient): Promise<void> {
+  const call = { timeoutMs: FAREWELL_MS };
+  try {
+    const { disks = {} } = (await replica.unary("replicaGet", {}, call)).replica ?? {};
+    for (const disk of Object.keys(disks ?? {})) {
+      const name = /^volume-snap-(.+)\.img$/s.exec(disk)?.[1];
+      if (name !== undefined) await agent.unary("snapshotHashCancel", { snapshotName: name }, call);
+    }
+  } catch {
+    // It may be dead: that is why it is removed.
+  }
+}
