@@ -28,8 +28,11 @@ export interface MemoryFaults {
   shown?(entry: Entry): boolean;
 }
 
-interface Stored {
+/** One object of a {@linkcode MemoryStore}. */
+export interface Stored {
+  /** Its content. */
   readonly data: Uint8Array;
+  /** When it was written, by the store's clock. */
   readonly modifiedMs: number;
 }
 

@@ -1,0 +1,11 @@
+/**
+ * The backup store: all that other rooms call. Begin reading at `create.ts`; the layout is in `names.ts`, the
+ * records in `records.ts`, the argument why a block in use is never removed in `collect.ts`.
+ *
+ * @module
+ */
+export * from "./errors.ts";
+export * from "./records.ts";
+export * from "./source.ts";
+export * from "./types.ts";
+export * from "./target/target.ts";
