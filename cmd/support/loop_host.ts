@@ -142,6 +142,21 @@ export class LoopHost implements FrontendHost {
     for (const { device, users } of busy) this.#log.error("a dead device is left", { device, users });
   }
 
+  /** See {@linkcode FrontendHost.give}. */
+  give(kind: string): unknown {
+    return kind === "loop" ? this.#attachment ?? null : null;
+  }
+
+  /** See {@linkcode FrontendHost.forget}. */
+  forget(): void {
+    this.#attachment = undefined;
+  }
+
+  /** See {@linkcode FrontendHost.take}. */
+  take(kind: string, given: unknown): void {
+    if (kind === "loop" && given) this.#attachment = given as LoopAttachment;
+  }
+
   /** See {@linkcode FrontendHost.onEvent}. */
   onEvent({ what, value }: FrontendEvent): void {
     const attachment = this.#attachment;

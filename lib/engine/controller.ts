@@ -4,63 +4,27 @@
  *
  * @module
  */
-import type { Logger } from "../log/log.ts";
 import { Code, RpcError } from "../rpc/mod.ts";
-import { type Backend, type BackendInfo, plainReason } from "./backend.ts";
-import { type Candidate, elect, type Election, type ElectionRules } from "./election.ts";
+import { type Backend, plainReason } from "./backend.ts";
+import { type Candidate, elect, type Election } from "./election.ts";
+import {
+  type ControllerHand,
+  type ControllerOptions,
+  type KnownReplica,
+  type Opened,
+  StartError,
+  type Takeover,
+  type VolumeCalls,
+} from "./controller_options.ts";
 import type { Mode } from "./link.ts";
-import type { DialBody, FrontendEvent, StartBody, ThreadEvent, ThreadInfo } from "./thread.ts";
+import type { DialBody, StartBody, ThreadEvent, ThreadInfo } from "./thread.ts";
 
-/** The volume thread, as the main thread uses it. */
-export interface VolumeCalls {
-  /** Makes one of the calls of `EngineThread.handlers`. */
-  call(kind: string, body?: unknown, timeoutMs?: number): Promise<unknown>;
-}
-
-/**
- * The main thread's share of a frontend, for kinds that have one: a loop device, for instance, is attached by
- * the main thread while the volume thread answers.
- */
-export interface FrontendHost {
-  /**
-   * Starts a frontend.
-   * @param inThread starts its part in the volume thread with these options; gives that part's endpoint
-   * @returns the endpoint for people
-   */
-  start(kind: string, options: unknown, inThread: (options: unknown) => Promise<string>): Promise<string>;
-  /** Stops it. @throws when it is in use: then it goes on */
-  stop(kind: string, inThread: () => Promise<void>): Promise<void>;
-  /** Told what the part in the volume thread has to say. */
-  onEvent(event: FrontendEvent): void;
-}
-
-/** Options of an engine. */
-export interface ControllerOptions extends ElectionRules {
-  /** Name of the volume. */
-  readonly name: string;
-  /** Makes the backend of an address. */
-  readonly backend: (address: string) => Backend;
-  /** Kind of frontend, "" for none, and its options. */
-  readonly frontend: string;
-  /** What the frontend is told. */
-  readonly frontendOptions?: unknown;
-  /** Default: all of a frontend is in the volume thread. */
-  readonly frontendHost?: FrontendHost;
-  /** Start although members of the newest record are missing. The caller knows that they hold nothing newer. */
-  readonly allowMissing: boolean;
-  /** Where replicas that fail are told. */
-  readonly log: Logger;
-}
-
-/** A volume cannot start. `exitCode` is what the process ends with; 61 marks every replica as failed. */
-export class StartError extends Error {
-  /** The class, for logs. */
-  override readonly name = "StartError";
-  /** Says why, and what the process ends with. */
-  constructor(message: string, readonly exitCode: number, options?: ErrorOptions) {
-    super(message, options);
-  }
-}
+export {
+  type ControllerOptions,
+  type FrontendHost,
+  StartError,
+  type VolumeCalls,
+} from "./controller_options.ts";
 
 /** ENODATA: no replica can be used. Callers mark all replicas failed on it. */
 const EXIT_NO_DATA = 61;
@@ -68,19 +32,9 @@ const EXIT_NO_DATA = 61;
 /** Time for the volume thread to dial, to record members, to start a frontend; milliseconds. */
 const THREAD_TIMEOUT_MS = 60_000;
 
-/** One replica as the main thread knows it. */
-interface Replica {
-  readonly backend: Backend;
-  mode: Mode;
-  reason: string;
-}
-
-/** A replica that could be opened, or why not. */
-type Opened = { readonly backend: Backend; readonly info: BackendInfo; readonly unclean: boolean };
-
 /** See the module text. */
 export class Controller {
-  readonly #replicas = new Map<string, Replica>();
+  readonly #replicas = new Map<string, KnownReplica>();
   #bytes: number;
   #started = false;
   #frontend: string;
@@ -156,24 +110,58 @@ export class Controller {
     if (twice !== undefined) throw new StartError(`replica ${twice} was given twice`, 1);
     const backends = addresses.map(this.options.backend);
     for (const backend of backends) this.#replicas.set(backend.name, { backend, mode: "WO", reason: "" });
+    const { takeover } = this.options;
     let unavailable = false;
     const opened: Opened[] = [];
     await Promise.all(backends.map(async (backend) => {
       try {
-        opened.push(await this.#open(backend, addresses.length === 1));
+        opened.push(
+          await (takeover ? takeover.prepare(backend) : this.#open(backend, addresses.length === 1)),
+        );
       } catch (error) {
         unavailable ||= error instanceof RpcError && error.code === Code.UNAVAILABLE;
         await this.#refuse(backend.name, plainReason(error));
       }
     }));
     try {
-      await this.#begin(this.#elect(backends, opened), unavailable);
+      const election = takeover
+        ? await takeover.claim(opened, backends.length - opened.length)
+        : this.#elect(backends, opened);
+      await this.#begin(election, unavailable);
+      if (takeover) await this.#takeOver(takeover);
     } catch (error) {
       await this.shutdown();
+      takeover?.fail(plainReason(error));
       throw error;
     }
     this.#started = true;
-    if (this.#frontend !== "") await this.startFrontend(this.#frontend);
+    if (this.#frontend !== "" && !this.#frontendUp) await this.startFrontend(this.#frontend);
+  }
+
+  /** The last steps of a live upgrade. */
+  async #takeOver(takeover: Takeover): Promise<void> {
+    const endpoint = await takeover.frontend(this.#frontend);
+    await takeover.commit();
+    this.#endpoint = endpoint;
+    this.#frontendUp = endpoint !== "";
+  }
+
+  /** For the engine that takes over in a live upgrade. */
+  hand(): ControllerHand {
+    return {
+      replicas: this.#replicas,
+      generation: this.#generation,
+      leaving: (on) => this.#leaving = on,
+      regained: (generation) => {
+        this.#generation = generation;
+        for (const { backend } of this.#replicas.values()) backend.generation = generation;
+      },
+      gone: () => {
+        for (const { backend } of this.#replicas.values()) backend.dispose();
+        this.#replicas.clear();
+        this.#started = this.#frontendUp = false;
+      },
+    };
   }
 
   /** One replica: must be closed; data connections first, then opened, as Longhorn's engine does. */
@@ -355,7 +343,7 @@ export class Controller {
     backend.dispose();
   }
 
-  #find(name: string): Replica {
+  #find(name: string): KnownReplica {
     const replica = this.#replicas.get(name);
     if (!replica) {
       throw new RpcError(Code.NOT_FOUND, `replica ${name} is not part of volume ${this.options.name}`);

@@ -1,0 +1,124 @@
+/**
+ * What the engine's main thread is told at its start, and what it needs of others.
+ *
+ * @module
+ */
+import type { Logger } from "../log/log.ts";
+import type { Backend, BackendInfo } from "./backend.ts";
+import type { Election, ElectionRules } from "./election.ts";
+import type { Mode } from "./link.ts";
+import type { FrontendEvent } from "./thread.ts";
+
+/** The volume thread, as the main thread uses it. */
+export interface VolumeCalls {
+  /** Makes one of the calls of `EngineThread.handlers`. */
+  call(kind: string, body?: unknown, timeoutMs?: number): Promise<unknown>;
+}
+
+/**
+ * The main thread's share of a frontend, for kinds that have one: a loop device, for instance, is attached by
+ * the main thread while the volume thread answers.
+ */
+export interface FrontendHost {
+  /**
+   * Starts a frontend.
+   * @param inThread starts its part in the volume thread with these options; gives that part's endpoint
+   * @returns the endpoint for people
+   */
+  start(kind: string, options: unknown, inThread: (options: unknown) => Promise<string>): Promise<string>;
+  /** Stops it. @throws when it is in use: then it goes on */
+  stop(kind: string, inThread: () => Promise<void>): Promise<void>;
+  /** Told what the part in the volume thread has to say. */
+  onEvent(event: FrontendEvent): void;
+  /**
+   * The host's share as plain data (JSON), for the engine that takes over in a live upgrade. The share stays as it is:
+   * the device goes on existing while nobody answers for a moment.
+   * @throws when this kind cannot be handed over
+   */
+  give(kind: string): unknown;
+  /** What was given belongs to another engine now: from here on nothing of it may be touched, at the end least of all. */
+  forget(): void;
+  /** Takes over what another engine gave, instead of `start`. */
+  take(kind: string, given: unknown): void;
+}
+
+/** One replica as the main thread knows it. */
+export interface KnownReplica {
+  /** Its control service. */
+  readonly backend: Backend;
+  /** What it is used for. */
+  mode: Mode;
+  /** Why it is ERR, or "". */
+  reason: string;
+}
+
+/** A replica that can be used at a start. */
+export interface Opened {
+  /** Its control service. */
+  readonly backend: Backend;
+  /** What it tells. */
+  readonly info: BackendInfo;
+  /** It was not closed cleanly before. */
+  readonly unclean: boolean;
+}
+
+/**
+ * A live upgrade from the side of the engine that takes over; takes the place of some steps of a start. See
+ * `handover_taker.ts`.
+ */
+export interface Takeover {
+  /** Dials a replica without opening it: the running engine still uses it. */
+  prepare(backend: Backend): Promise<Opened>;
+  /** Makes the running engine stand still, and decides which replicas to go on with, and with which generation. */
+  claim(prepared: readonly Opened[], unreachable: number): Promise<Election>;
+  /** The volume has been started: makes the frontend from what was handed over. @returns its endpoint, "" for none */
+  frontend(kind: string): Promise<string>;
+  /** The point of no return: from here on this engine is the volume's. */
+  commit(): Promise<void>;
+  /** The start failed before that: the running engine is to go on. */
+  fail(reason: string): void;
+}
+
+/** What a live upgrade sees of a controller, and changes in it; see `handover_giver.ts`. */
+export interface ControllerHand {
+  /** All replicas by name. */
+  readonly replicas: ReadonlyMap<string, KnownReplica>;
+  /** Of the present start. */
+  readonly generation: number;
+  /** While true, replicas that go are no failures. */
+  leaving(on: boolean): void;
+  /** The volume was started again with a higher generation. */
+  regained(generation: number): void;
+  /** The volume is another engine's now. */
+  gone(): void;
+}
+
+/** Options of an engine. */
+export interface ControllerOptions extends ElectionRules {
+  /** Name of the volume. */
+  readonly name: string;
+  /** Makes the backend of an address. */
+  readonly backend: (address: string) => Backend;
+  /** Kind of frontend, "" for none, and its options. */
+  readonly frontend: string;
+  /** What the frontend is told. */
+  readonly frontendOptions?: unknown;
+  /** Default: all of a frontend is in the volume thread. */
+  readonly frontendHost?: FrontendHost;
+  /** Takes a running engine's place; absent: starts from closed replicas. */
+  readonly takeover?: Takeover;
+  /** Start although members of the newest record are missing. The caller knows that they hold nothing newer. */
+  readonly allowMissing: boolean;
+  /** Where replicas that fail are told. */
+  readonly log: Logger;
+}
+
+/** A volume cannot start. `exitCode` is what the process ends with; 61 marks every replica as failed. */
+export class StartError extends Error {
+  /** The class, for logs. */
+  override readonly name = "StartError";
+  /** Says why, and what the process ends with. */
+  constructor(message: string, readonly exitCode: number, options?: ErrorOptions) {
+    super(message, options);
+  }
+}
