@@ -8,7 +8,19 @@ import { VolumeThread } from "../lib/io/mailbox.ts";
 import { getLogger, Level, setLogLevel } from "../lib/log/log.ts";
 import type { ReplicaOptions } from "../lib/replica/host.ts";
 import { replicaHandlers } from "../lib/replica/service.ts";
-import { implement, parseAddress, replicaService, serve } from "../lib/rpc/mod.ts";
+import { SyncAgent } from "../lib/replica/sync/agent.ts";
+import { lockDirectory } from "../lib/replica/sync/node_lock.ts";
+import { syncAgentHandlers } from "../lib/replica/sync/service.ts";
+import {
+  formatAddress,
+  implement,
+  parseAddress,
+  replicaService,
+  type RpcServer,
+  serve,
+  type ServerIdentity,
+  syncAgentService,
+} from "../lib/rpc/mod.ts";
 import { main, program, untilSignal, UsageError } from "./support/program.ts";
 import { parseSize } from "./support/sizes.ts";
 
@@ -25,6 +37,8 @@ interface Flags {
   readonly encrypted: boolean;
   readonly acceptFault: boolean;
   readonly ioMode: string;
+  readonly syncAgent: boolean | string;
+  readonly syncAgentPortCount: string;
   readonly debug: boolean;
 }
 
@@ -63,8 +77,8 @@ function commandLine() {
       false,
     )
     .option("--encrypted", "the volume is encrypted by its user", false)
-    .option("--sync-agent", "accepted for compatibility")
-    .option("--sync-agent-port-count <n>", "accepted for compatibility", "10")
+    .option("--sync-agent [yes]", "serve long jobs two ports above; =false: do not", true)
+    .option("--sync-agent-port-count <n>", "ports above that, for files that come from other copies", "10")
     .option("--restore-from <url>", "accepted for compatibility", "")
     .option("--restore-name <name>", "accepted for compatibility", "")
     .option("--debug", "log everything", false)
@@ -102,6 +116,56 @@ function threadOptions(directory: string, flags: Flags): ReplicaOptions {
   };
 }
 
+function isDirectory(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether the agent is wanted, and how many ports it has for receivers. */
+function agentPorts(flags: Flags): number | undefined {
+  const wanted = String(flags.syncAgent);
+  if (wanted !== "true" && wanted !== "false") {
+    throw new UsageError(`--sync-agent ${wanted}: expected true or false`);
+  }
+  const count = Number(flags.syncAgentPortCount);
+  const listen = parseAddress(flags.listen), port = listen.kind === "tcp" ? listen.port : 0;
+  if (!Number.isInteger(count) || count < 0 || (wanted === "true" && port + 2 + count > 65535)) {
+    throw new UsageError(
+      `--sync-agent-port-count ${flags.syncAgentPortCount}: expected a number of ports, all below 65536`,
+    );
+  }
+  return wanted === "true" ? count : undefined;
+}
+
+/** Serves long jobs, when they are wanted. */
+async function serveAgent(
+  thread: VolumeThread,
+  directory: string,
+  flags: Flags,
+  identity: ServerIdentity,
+): Promise<{ agent: SyncAgent; server: RpcServer } | undefined> {
+  const count = agentPorts(flags), listen = parseAddress(flags.listen);
+  if (count === undefined || listen.kind !== "tcp") return undefined;
+  const agent = new SyncAgent({
+    directory,
+    thread,
+    host: listen.host === "" ? "0.0.0.0" : listen.host,
+    ports: { first: listen.port + 3, count },
+    locks: lockDirectory(Deno.env.get("LONGHORN_CONTROL_PATH"), isDirectory("/host")),
+  });
+  try {
+    const address = formatAddress({ ...listen, port: listen.port + 2 });
+    const services = [implement(syncAgentService, syncAgentHandlers(agent))];
+    return { agent, server: await serve({ address, services, identity }) };
+  } catch (error) {
+    agent.close();
+    throw error;
+  }
+}
+
 /** The kernel's identifier of the present boot (random(4)). */
 function bootId(): string {
   return Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim();
@@ -121,6 +185,7 @@ async function replica(directory: string, flags: Flags): Promise<void> {
   if (flags.debug) setLogLevel(Level.DEBUG);
   const options = threadOptions(directory, flags);
   const bytes = flags.size === "" ? 0 : parseSize(flags.size);
+  agentPorts(flags);
   const log = getLogger({ replica: directory });
   const thread = await VolumeThread.start(new URL("./replica_worker.ts", import.meta.url), {
     init: options,
@@ -129,15 +194,17 @@ async function replica(directory: string, flags: Flags): Promise<void> {
   const ending = untilSignal();
   try {
     if (bytes > 0) await thread.call("create", { bytes });
+    const identity: ServerIdentity = {
+      role: "replica",
+      volumeName: flags.volumeName,
+      instanceName: flags.replicaInstanceName,
+    };
     const server = await serve({
       address: flags.listen,
       services: [implement(replicaService, replicaHandlers(thread))],
-      identity: {
-        role: "replica",
-        volumeName: flags.volumeName,
-        instanceName: flags.replicaInstanceName,
-      },
+      identity,
     });
+    const sync = await serveAgent(thread, options.directory, flags, identity);
     log.info("replica ready", { control: server.address });
     const died = thread.ended.then((reason) => {
       throw new Error(`the replica cannot go on: ${reason.message}`, { cause: reason });
@@ -146,6 +213,8 @@ async function replica(directory: string, flags: Flags): Promise<void> {
     died.catch(() => {});
     log.info("closing", { signal });
     if (signal === "orphaned") await untilClosed(thread);
+    sync?.agent.close();
+    await sync?.server.close();
     await thread.call("stop", {}, STOP_TIMEOUT_MS);
     await server.close();
   } finally {

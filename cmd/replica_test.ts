@@ -54,7 +54,7 @@ Deno.test("a command line that makes no sense ends with status 2 and says what i
 
 Deno.test("what cannot work ends with status 1 and one line", async () => {
   using directory = tempDir();
-  const listen = () => ["--listen", `127.0.0.1:${freePortRange(2)}`];
+  const listen = () => ["--listen", `127.0.0.1:${freePortRange(3)}`];
   Deno.mkdirSync(directory.join("stray"));
   Deno.writeTextFileSync(directory.join("stray", "volume-head-000.img"), "data that nobody knows");
   Deno.writeTextFileSync(directory.join("file"), "");
@@ -78,7 +78,7 @@ Deno.test("what cannot work ends with status 1 and one line", async () => {
 
 Deno.test("a port that is taken is named; a replica that was killed opens again", async () => {
   using directory = tempDir();
-  const port = freePortRange(2),
+  const port = freePortRange(3),
     args = [directory.join("r"), "--listen", `127.0.0.1:${port}`, "--size", "1m"];
   {
     await using first = spawnDeno("cmd/replica.ts", args);

@@ -90,7 +90,11 @@ export const PROGRAMS: readonly Program[] = [
 ];
 
 /** All Worker entry files, relative to the top directory. */
-export const WORKERS: readonly string[] = ["cmd/engine_worker.ts", "cmd/replica_worker.ts"];
+export const WORKERS: readonly string[] = [
+  "cmd/engine_worker.ts",
+  "cmd/replica_worker.ts",
+  "lib/replica/sync/sync_worker.ts",
+];
 
 /** The programs whose entry file exists below `root`. */
 export function existingPrograms(root: string): Program[] {

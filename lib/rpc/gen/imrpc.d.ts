@@ -12610,6 +12610,9 @@ export namespace ptypes {
 
         /** Calls SnapshotHashLockState. */
         snapshotHashLockState: ptypes.SyncAgentService.SnapshotHashLockState;
+
+        /** Drover's own: changes the limit of a rebuild that is under way, or of the next one. */
+        droverSyncLimitSet: ptypes.SyncAgentService.DroverSyncLimitSet;
     }
 
     /** What belongs to SyncAgentService. */
@@ -13013,6 +13016,25 @@ export namespace ptypes {
           readonly requestStream: undefined;
           readonly responseStream: undefined;
         };
+
+        /**
+         * Callback as used by {@link ptypes.SyncAgentService#droverSyncLimitSet}.
+         * @param error Error, if any
+         * @param [response] Empty
+         */
+        type DroverSyncLimitSetCallback = (error: (Error|null), response?: google.protobuf.Empty) => void;
+
+        /** Drover's own: changes the limit of a rebuild that is under way, or of the next one. */
+        type DroverSyncLimitSet = {
+          (request: ptypes.IDroverSyncLimitSetRequest, callback: ptypes.SyncAgentService.DroverSyncLimitSetCallback): void;
+          (request: ptypes.IDroverSyncLimitSetRequest): Promise<google.protobuf.Empty>;
+          readonly name: "DroverSyncLimitSet";
+          readonly path: "/ptypes.SyncAgentService/DroverSyncLimitSet";
+          readonly requestType: "DroverSyncLimitSetRequest";
+          readonly responseType: "google.protobuf.Empty";
+          readonly requestStream: undefined;
+          readonly responseStream: undefined;
+        };
     }
 
     /**
@@ -13323,6 +13345,9 @@ export namespace ptypes {
         /** FileSendRequest fileSyncHttpClientTimeout. */
         fileSyncHttpClientTimeout: number;
 
+        /** One of several senders of the file: the receiver hands out the parts. */
+        droverShared: boolean;
+
         /**
          * Creates a new FileSendRequest instance using the specified properties.
          * @param [properties] Properties to set
@@ -13371,6 +13396,9 @@ export namespace ptypes {
 
             /** FileSendRequest fileSyncHttpClientTimeout */
             fileSyncHttpClientTimeout?: (number|null);
+
+            /** One of several senders of the file: the receiver hands out the parts. */
+            droverShared?: (boolean|null);
 
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
@@ -13422,6 +13450,9 @@ export namespace ptypes {
 
         /** Further replicas that the files may be fetched from. */
         fromAddressMap: { [k: string]: boolean };
+
+        /** Bytes per second that may come over the network; 0 = what was set by DroverSyncLimitSet, or no limit. */
+        droverBytesPerSecond: number;
 
         /**
          * Creates a new FilesSyncRequest instance using the specified properties.
@@ -13481,12 +13512,82 @@ export namespace ptypes {
             /** Further replicas that the files may be fetched from. */
             fromAddressMap?: ({ [k: string]: boolean }|null);
 
+            /** Bytes per second that may come over the network; 0 = what was set by DroverSyncLimitSet, or no limit. */
+            droverBytesPerSecond?: (number|null);
+
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
         }
 
         /** Shape of a FilesSyncRequest. */
         type $Shape = ptypes.FilesSyncRequest.$Properties;
+    }
+
+    /**
+     * Properties of a DroverSyncLimitSetRequest.
+     * @deprecated Use ptypes.DroverSyncLimitSetRequest.$Properties instead.
+     */
+    interface IDroverSyncLimitSetRequest extends ptypes.DroverSyncLimitSetRequest.$Properties {
+    }
+
+    /** Bytes per second; 0 = no limit. */
+    class DroverSyncLimitSetRequest {
+
+        /**
+         * Constructs a new DroverSyncLimitSetRequest.
+         * @param [properties] Properties to set
+         */
+        constructor(properties?: ptypes.DroverSyncLimitSetRequest.$Properties);
+
+        /** Unknown fields preserved while decoding when enabled */
+        $unknowns?: Uint8Array[];
+
+        /** DroverSyncLimitSetRequest bytesPerSecond. */
+        bytesPerSecond: number;
+
+        /**
+         * Creates a new DroverSyncLimitSetRequest instance using the specified properties.
+         * @param [properties] Properties to set
+         * @returns DroverSyncLimitSetRequest instance
+         */
+        static create(properties: ptypes.DroverSyncLimitSetRequest.$Shape): ptypes.DroverSyncLimitSetRequest & ptypes.DroverSyncLimitSetRequest.$Shape;
+        /** The same, with some of the properties. */
+        static create(properties?: ptypes.DroverSyncLimitSetRequest.$Properties): ptypes.DroverSyncLimitSetRequest;
+
+        /**
+         * Encodes the specified DroverSyncLimitSetRequest message. Does not implicitly {@link ptypes.DroverSyncLimitSetRequest.verify|verify} messages.
+         * @param message DroverSyncLimitSetRequest message or plain object to encode
+         * @param [writer] Writer to encode to
+         * @returns Writer
+         */
+        static encode(message: ptypes.DroverSyncLimitSetRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+        /**
+         * Decodes a DroverSyncLimitSetRequest message from the specified reader or buffer.
+         * @param reader Reader or buffer to decode from
+         * @param [length] Message length if known beforehand
+         * @returns {ptypes.DroverSyncLimitSetRequest & ptypes.DroverSyncLimitSetRequest.$Shape} DroverSyncLimitSetRequest
+         * @throws {Error} If the payload is not a reader or valid buffer
+         * @throws {$protobuf.util.ProtocolError} If required fields are missing
+         */
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DroverSyncLimitSetRequest;
+    }
+
+    /** What belongs to DroverSyncLimitSetRequest. */
+    namespace DroverSyncLimitSetRequest {
+
+        /** Properties of a DroverSyncLimitSetRequest. */
+        interface $Properties {
+
+            /** DroverSyncLimitSetRequest bytesPerSecond */
+            bytesPerSecond?: (number|null);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+        }
+
+        /** Shape of a DroverSyncLimitSetRequest. */
+        type $Shape = ptypes.DroverSyncLimitSetRequest.$Properties;
     }
 
     /**
@@ -14594,6 +14695,24 @@ export namespace ptypes {
         /** ReplicaRebuildStatusResponse fromReplicaAddressList. */
         fromReplicaAddressList: string[];
 
+        /** Bytes of data in all files, how many of them are in place, and how many came over the network for that. */
+        droverBytesTotal: number;
+
+        /** ReplicaRebuildStatusResponse droverBytesDone. */
+        droverBytesDone: number;
+
+        /** ReplicaRebuildStatusResponse droverBytesReceived. */
+        droverBytesReceived: number;
+
+        /** Data put in place lately, and what the rest takes at this rate; 0 = not known. */
+        droverBytesPerSecond: number;
+
+        /** ReplicaRebuildStatusResponse droverSecondsLeft. */
+        droverSecondsLeft: number;
+
+        /** Bytes per second; 0 = none. */
+        droverLimit: number;
+
         /**
          * Creates a new ReplicaRebuildStatusResponse instance using the specified properties.
          * @param [properties] Properties to set
@@ -14645,6 +14764,24 @@ export namespace ptypes {
 
             /** ReplicaRebuildStatusResponse fromReplicaAddressList */
             fromReplicaAddressList?: (string[]|null);
+
+            /** Bytes of data in all files, how many of them are in place, and how many came over the network for that. */
+            droverBytesTotal?: (number|null);
+
+            /** ReplicaRebuildStatusResponse droverBytesDone */
+            droverBytesDone?: (number|null);
+
+            /** ReplicaRebuildStatusResponse droverBytesReceived */
+            droverBytesReceived?: (number|null);
+
+            /** Data put in place lately, and what the rest takes at this rate; 0 = not known. */
+            droverBytesPerSecond?: (number|null);
+
+            /** ReplicaRebuildStatusResponse droverSecondsLeft */
+            droverSecondsLeft?: (number|null);
+
+            /** Bytes per second; 0 = none. */
+            droverLimit?: (number|null);
 
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];

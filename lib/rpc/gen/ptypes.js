@@ -7301,6 +7301,19 @@ export const ptypes = $root.ptypes = (() => {
             responseStream: { value: $undefined }
         });
 
+
+
+        $Object.defineProperties(SyncAgentService.prototype.droverSyncLimitSet = function(request, callback) {
+            return $protobuf.rpc.Service.prototype.rpcCall.call(this, SyncAgentService.prototype.droverSyncLimitSet, $root.ptypes.DroverSyncLimitSetRequest, $root.google.protobuf.Empty, request, callback);
+        }, {
+            name: { value: "DroverSyncLimitSet" },
+            path: { value: "/ptypes.SyncAgentService/DroverSyncLimitSet" },
+            requestType: { value: "DroverSyncLimitSetRequest" },
+            responseType: { value: "google.protobuf.Empty" },
+            requestStream: { value: $undefined },
+            responseStream: { value: $undefined }
+        });
+
         return SyncAgentService;
     })();
 
@@ -7674,6 +7687,7 @@ export const ptypes = $root.ptypes = (() => {
         FileSendRequest.prototype.port = 0;
         FileSendRequest.prototype.fastSync = false;
         FileSendRequest.prototype.fileSyncHttpClientTimeout = 0;
+        FileSendRequest.prototype.droverShared = false;
 
         FileSendRequest.create = function(properties) {
             return new FileSendRequest(properties);
@@ -7696,6 +7710,8 @@ export const ptypes = $root.ptypes = (() => {
                 writer.uint32(32).bool(message.fastSync);
             if (message.fileSyncHttpClientTimeout != null && $Object.hasOwnProperty.call(message, "fileSyncHttpClientTimeout") && message.fileSyncHttpClientTimeout !== 0)
                 writer.uint32(40).int32(message.fileSyncHttpClientTimeout);
+            if (message.droverShared != null && $Object.hasOwnProperty.call(message, "droverShared") && message.droverShared !== false)
+                writer.uint32(8000).bool(message.droverShared);
             if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                 for (let i = 0; i < message.$unknowns.length; ++i)
                     writer.raw(message.$unknowns[i]);
@@ -7774,6 +7790,15 @@ export const ptypes = $root.ptypes = (() => {
                             delete message.fileSyncHttpClientTimeout;
                         continue;
                     }
+                case 1000: {
+                        if (wireType !== 0)
+                            break;
+                        if (value = reader.bool())
+                            message.droverShared = value;
+                        else
+                            delete message.droverShared;
+                        continue;
+                    }
                 }
                 reader.skipType(wireType, _depth, tag);
                 if (!reader.discardUnknown) {
@@ -7813,6 +7838,7 @@ export const ptypes = $root.ptypes = (() => {
         FilesSyncRequest.prototype.grpcTimeoutSeconds = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
         FilesSyncRequest.prototype.localSync = null;
         FilesSyncRequest.prototype.fromAddressMap = $util.emptyObject;
+        FilesSyncRequest.prototype.droverBytesPerSecond = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
 
         FilesSyncRequest.create = function(properties) {
             return new FilesSyncRequest(properties);
@@ -7843,6 +7869,8 @@ export const ptypes = $root.ptypes = (() => {
             if (message.fromAddressMap != null && $Object.hasOwnProperty.call(message, "fromAddressMap"))
                 for (let keys = $Object.keys(message.fromAddressMap), i = 0; i < keys.length; ++i)
                     writer.uint32(66).fork().uint32(10).string(keys[i]).uint32(16).bool(message.fromAddressMap[keys[i]]).ldelim();
+            if (message.droverBytesPerSecond != null && $Object.hasOwnProperty.call(message, "droverBytesPerSecond") && (typeof message.droverBytesPerSecond === "object" ? message.droverBytesPerSecond.low || message.droverBytesPerSecond.high : message.droverBytesPerSecond !== 0))
+                writer.uint32(8000).int64(message.droverBytesPerSecond);
             if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                 for (let i = 0; i < message.$unknowns.length; ++i)
                     writer.raw(message.$unknowns[i]);
@@ -7971,6 +7999,15 @@ export const ptypes = $root.ptypes = (() => {
                         message.fromAddressMap[key] = value;
                         continue;
                     }
+                case 1000: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.droverBytesPerSecond = value;
+                        else
+                            delete message.droverBytesPerSecond;
+                        continue;
+                    }
                 }
                 reader.skipType(wireType, _depth, tag);
                 if (!reader.discardUnknown) {
@@ -7989,6 +8026,92 @@ export const ptypes = $root.ptypes = (() => {
         };
 
         return FilesSyncRequest;
+    })();
+
+    ptypes.DroverSyncLimitSetRequest = (function() {
+
+        const DroverSyncLimitSetRequest = function (properties) {
+            if (properties)
+                for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                    if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                        this[keys[i]] = properties[keys[i]];
+        };
+
+        DroverSyncLimitSetRequest.prototype.bytesPerSecond = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+
+        DroverSyncLimitSetRequest.create = function(properties) {
+            return new DroverSyncLimitSetRequest(properties);
+        };
+
+        DroverSyncLimitSetRequest.encode = function (message, writer, _depth) {
+            if (!writer)
+                writer = $Writer.create();
+            if (_depth === $undefined)
+                _depth = 0;
+            if (_depth > $util.recursionLimit)
+                throw $Error("max depth exceeded");
+            if (message.bytesPerSecond != null && $Object.hasOwnProperty.call(message, "bytesPerSecond") && (typeof message.bytesPerSecond === "object" ? message.bytesPerSecond.low || message.bytesPerSecond.high : message.bytesPerSecond !== 0))
+                writer.uint32(8).int64(message.bytesPerSecond);
+            if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                for (let i = 0; i < message.$unknowns.length; ++i)
+                    writer.raw(message.$unknowns[i]);
+            return writer;
+        };
+
+        DroverSyncLimitSetRequest.decode = function (reader, length, _end, _depth, _target) {
+            if (!(reader instanceof $Reader))
+                reader = $Reader.create(reader);
+            if (_depth === $undefined)
+                _depth = 0;
+            if (_depth > $Reader.recursionLimit)
+                throw $Error("max depth exceeded");
+            let end, message, value;
+            if (length === $undefined)
+                end = reader.len;
+            else {
+                end = reader.pos + length;
+                if (end > reader.len)
+                    throw $RangeError("index out of range");
+                length = reader.len;
+                reader.len = end;
+            }
+            message = _target || new $root.ptypes.DroverSyncLimitSetRequest();
+            while (reader.pos < end) {
+                let start = reader.pos;
+                let tag = reader.tag();
+                if (tag === _end) {
+                    _end = $undefined;
+                    break;
+                }
+                let wireType = tag & 7;
+                switch (tag >>>= 3) {
+                case 1: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.bytesPerSecond = value;
+                        else
+                            delete message.bytesPerSecond;
+                        continue;
+                    }
+                }
+                reader.skipType(wireType, _depth, tag);
+                if (!reader.discardUnknown) {
+                    $util.makeProp(message, "$unknowns", false);
+                    (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                }
+            }
+            if (length !== $undefined) {
+                if (reader.pos !== end)
+                    throw $RangeError("index out of range");
+                reader.len = length;
+            }
+            if (_end !== $undefined)
+                throw $Error("missing end group");
+            return message;
+        };
+
+        return DroverSyncLimitSetRequest;
     })();
 
     ptypes.FileLocalSync = (function() {
@@ -9684,6 +9807,12 @@ export const ptypes = $root.ptypes = (() => {
         ReplicaRebuildStatusResponse.prototype.state = "";
         ReplicaRebuildStatusResponse.prototype.fromReplicaAddress = "";
         ReplicaRebuildStatusResponse.prototype.fromReplicaAddressList = $util.emptyArray;
+        ReplicaRebuildStatusResponse.prototype.droverBytesTotal = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+        ReplicaRebuildStatusResponse.prototype.droverBytesDone = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+        ReplicaRebuildStatusResponse.prototype.droverBytesReceived = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+        ReplicaRebuildStatusResponse.prototype.droverBytesPerSecond = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+        ReplicaRebuildStatusResponse.prototype.droverSecondsLeft = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+        ReplicaRebuildStatusResponse.prototype.droverLimit = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
 
         ReplicaRebuildStatusResponse.create = function(properties) {
             return new ReplicaRebuildStatusResponse(properties);
@@ -9709,6 +9838,18 @@ export const ptypes = $root.ptypes = (() => {
             if (message.fromReplicaAddressList != null && message.fromReplicaAddressList.length)
                 for (let i = 0; i < message.fromReplicaAddressList.length; ++i)
                     writer.uint32(50).string(message.fromReplicaAddressList[i]);
+            if (message.droverBytesTotal != null && $Object.hasOwnProperty.call(message, "droverBytesTotal") && (typeof message.droverBytesTotal === "object" ? message.droverBytesTotal.low || message.droverBytesTotal.high : message.droverBytesTotal !== 0))
+                writer.uint32(8000).int64(message.droverBytesTotal);
+            if (message.droverBytesDone != null && $Object.hasOwnProperty.call(message, "droverBytesDone") && (typeof message.droverBytesDone === "object" ? message.droverBytesDone.low || message.droverBytesDone.high : message.droverBytesDone !== 0))
+                writer.uint32(8008).int64(message.droverBytesDone);
+            if (message.droverBytesReceived != null && $Object.hasOwnProperty.call(message, "droverBytesReceived") && (typeof message.droverBytesReceived === "object" ? message.droverBytesReceived.low || message.droverBytesReceived.high : message.droverBytesReceived !== 0))
+                writer.uint32(8016).int64(message.droverBytesReceived);
+            if (message.droverBytesPerSecond != null && $Object.hasOwnProperty.call(message, "droverBytesPerSecond") && (typeof message.droverBytesPerSecond === "object" ? message.droverBytesPerSecond.low || message.droverBytesPerSecond.high : message.droverBytesPerSecond !== 0))
+                writer.uint32(8024).int64(message.droverBytesPerSecond);
+            if (message.droverSecondsLeft != null && $Object.hasOwnProperty.call(message, "droverSecondsLeft") && (typeof message.droverSecondsLeft === "object" ? message.droverSecondsLeft.low || message.droverSecondsLeft.high : message.droverSecondsLeft !== 0))
+                writer.uint32(8032).int64(message.droverSecondsLeft);
+            if (message.droverLimit != null && $Object.hasOwnProperty.call(message, "droverLimit") && (typeof message.droverLimit === "object" ? message.droverLimit.low || message.droverLimit.high : message.droverLimit !== 0))
+                writer.uint32(8040).int64(message.droverLimit);
             if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                 for (let i = 0; i < message.$unknowns.length; ++i)
                     writer.raw(message.$unknowns[i]);
@@ -9793,6 +9934,60 @@ export const ptypes = $root.ptypes = (() => {
                         if (!(message.fromReplicaAddressList && message.fromReplicaAddressList.length))
                             message.fromReplicaAddressList = [];
                         message.fromReplicaAddressList.push(reader.stringVerify());
+                        continue;
+                    }
+                case 1000: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.droverBytesTotal = value;
+                        else
+                            delete message.droverBytesTotal;
+                        continue;
+                    }
+                case 1001: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.droverBytesDone = value;
+                        else
+                            delete message.droverBytesDone;
+                        continue;
+                    }
+                case 1002: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.droverBytesReceived = value;
+                        else
+                            delete message.droverBytesReceived;
+                        continue;
+                    }
+                case 1003: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.droverBytesPerSecond = value;
+                        else
+                            delete message.droverBytesPerSecond;
+                        continue;
+                    }
+                case 1004: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.droverSecondsLeft = value;
+                        else
+                            delete message.droverSecondsLeft;
+                        continue;
+                    }
+                case 1005: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.droverLimit = value;
+                        else
+                            delete message.droverLimit;
                         continue;
                     }
                 }

@@ -1,0 +1,122 @@
+/**
+ * The sync agent of a replica: long jobs beside the data path, one of a kind at a time, and what excludes what.
+ *
+ * | job | not while |
+ * |---|---|
+ * | purge | a purge, a rebuild, a clone, or anything that reads snapshots (send, export, backup) is under way |
+ * | rebuild (FilesSync) | a purge or a rebuild is under way |
+ * | clone | a purge, a rebuild or a clone is under way |
+ * | send, export, backup | a purge is under way |
+ * | hash | never refused: the file's ctime tells whether it changed |
+ *
+ * @module
+ */
+import { Code, RpcError } from "../../rpc/errors.ts";
+import type { ReplicaCalls } from "../service.ts";
+import { HashJobs } from "./hashes.ts";
+import { markSystemSnapshots, purge } from "./purge.ts";
+import { JobStatus } from "./status.ts";
+import { SyncWorkers } from "./workers.ts";
+
+/** What the agent works with. */
+export interface AgentOptions {
+  /** Absolute path of the replica directory. */
+  readonly directory: string;
+  /** The volume thread, which owns the directory. */
+  readonly thread: ReplicaCalls;
+  /** Where receivers listen: the agent's own host. */
+  readonly host: string;
+  /** Ports for receivers, from the first one on. */
+  readonly ports: { readonly first: number; readonly count: number };
+  /** Directory of the node's lock files. */
+  readonly locks: string;
+}
+
+/** A file or snapshot in use; to be disposed of. */
+export interface Use extends Disposable {
+  /** What uses it. */
+  readonly what: string;
+}
+
+/** See the module text. */
+export class SyncAgent {
+  /** Threads for long jobs. */
+  readonly workers: SyncWorkers = new SyncWorkers();
+  /** Hash jobs. */
+  readonly hashes: HashJobs;
+  /** The purge. */
+  readonly purge: JobStatus = new JobStatus();
+  /** The rebuild of this replica. */
+  readonly rebuild: JobStatus = new JobStatus();
+  /** The clone into this replica. */
+  readonly clone: JobStatus = new JobStatus();
+  readonly #uses = new Set<Use>();
+
+  /** An agent for one replica. */
+  constructor(readonly options: AgentOptions) {
+    this.hashes = new HashJobs(this.workers, options);
+  }
+
+  /**
+   * Notes that a job reads snapshots, so that no purge begins; dispose of it afterwards.
+   *
+   * @param what for messages, such as `a backup`
+   * @throws {RpcError} while a purge is under way
+   */
+  use(what: string): Use {
+    this.refuseWhilePurging();
+    const uses = this.#uses, use: Use = { what, [Symbol.dispose]: () => void uses.delete(use) };
+    uses.add(use);
+    return use;
+  }
+
+  /** Refuses what must not begin during a purge. @throws {RpcError} with the text that peers know */
+  refuseWhilePurging(): void {
+    if (this.purge.running) throw new RpcError(Code.FAILED_PRECONDITION, "replica is purging snapshots");
+  }
+
+  /**
+   * Marks system snapshots as removed, and begins to purge.
+   *
+   * @throws {RpcError} when it may not begin; the text of a second purge is matched by peers
+   */
+  async startPurge(): Promise<void> {
+    if (this.purge.running) {
+      throw new RpcError(Code.FAILED_PRECONDITION, "replica is already purging snapshots");
+    }
+    const refuse = (why: string) => {
+      throw new RpcError(Code.FAILED_PRECONDITION, `cannot purge snapshots because ${why}`);
+    };
+    if (this.rebuild.running) refuse("the replica is rebuilding");
+    if (this.clone.running) refuse("the replica is being cloned to");
+    for (const { what } of this.#uses) refuse(`${what} is under way`);
+    this.purge.begin();
+    const { thread } = this.options;
+    try {
+      await markSystemSnapshots(thread);
+    } catch (error) {
+      this.purge.fail(error);
+      throw error;
+    }
+    purge(thread, (percent) => this.purge.progress = percent)
+      .then(() => this.purge.complete(), (error) => this.purge.fail(error));
+  }
+
+  /** Forgets what became of the last jobs. @throws {RpcError} while one is under way */
+  reset(): void {
+    const running = Object.entries({ purge: this.purge, rebuild: this.rebuild, clone: this.clone })
+      .filter(([, job]) => job.running).map(([name]) => `a ${name}`);
+    running.push(...[...this.#uses].map(({ what }) => what));
+    if (running.length > 0) {
+      throw new RpcError(Code.FAILED_PRECONDITION, `cannot reset: ${running.join(", ")} is under way`);
+    }
+    for (const job of [this.purge, this.rebuild, this.clone]) job.reset();
+    this.hashes.reset();
+  }
+
+  /** Ends everything at once. */
+  close(): void {
+    this.hashes.reset();
+    this.workers.close();
+  }
+}
