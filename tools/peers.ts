@@ -35,6 +35,7 @@ export const PEERS: readonly Peer[] = [
     purpose: "file system on a volume, loop images",
   },
   { package: "mount", programs: ["losetup", "mount"], purpose: "loop devices" },
+  { package: "lz4", programs: ["lz4"], purpose: "reads and writes the frames of backups' blocks" },
   { package: "iproute2", programs: ["ip"], purpose: "network namespaces" },
   { package: "strace", programs: ["strace"], purpose: "seeing which system calls a program makes" },
   { package: "protobuf-compiler", programs: ["protoc"], purpose: "compatibility of the .proto files" },

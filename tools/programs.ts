@@ -94,6 +94,7 @@ export const WORKERS: readonly string[] = [
   "cmd/engine_worker.ts",
   "cmd/replica_worker.ts",
   "lib/replica/sync/sync_worker.ts",
+  "lib/backup/codec_worker.ts",
 ];
 
 /** The programs whose entry file exists below `root`. */
