@@ -120,6 +120,14 @@ export interface Io {
   shutdown(fd: number): void;
   /** Closes a descriptor that has no operation under way. */
   close(fd: number): void;
+  /**
+   * Ends the receives, accepts and stream reads that wait on a descriptor, soon, with `-ECANCELED`. One that has got
+   * something already ends as if nothing had been said: no byte and no connection is lost. The descriptor is none the
+   * worse for it; see the live upgrade.
+   */
+  interrupt(fd: number): void;
+  /** Makes a listener that another process opened fit for {@linkcode Io.accept} here. @throws {IoError} */
+  adoptListener(fd: number): void;
 
   /** Calls `who.complete(tag, 0)` after at least `ms` milliseconds. @returns a handle for {@linkcode cancel} */
   timer(ms: number, who: Completer, tag: number): number;

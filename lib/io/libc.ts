@@ -41,6 +41,7 @@ export const symbols = {
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
   sendmsg: { parameters: ["i32", "pointer", "i32"], result: "i32" },
   recvmsg: { parameters: ["i32", "pointer", "i32"], result: "i32" },
+  memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
   ppoll: { parameters: ["pointer", "u32", "pointer", "pointer"], result: "i32" },
   readv: { parameters: ["i32", "pointer", "i32"], result: "i32" },
   writev: { parameters: ["i32", "pointer", "i32"], result: "i32" },

@@ -13,7 +13,7 @@ import type { Files } from "./files.ts";
 import type { Address, Completer, Deferred, Io, World } from "./io.ts";
 import { discard, libc, mapArena, type Mapping, unmap } from "./libc.ts";
 import { Kind, Operations } from "./operations.ts";
-import { boundPort, DEFAULT_BACKLOG, openListener, shutdownSocket } from "./sockets.ts";
+import { boundPort, DEFAULT_BACKLOG, openListener, setBlocking, shutdownSocket } from "./sockets.ts";
 import { Timers } from "./timers.ts";
 import { FilesLibc } from "./files_libc.ts";
 
@@ -178,6 +178,14 @@ export abstract class LoopIo implements Io {
   /** See {@linkcode Io.close}. */
   close(fd: number): void {
     libc.close(fd);
+  }
+
+  /** See {@linkcode Io.interrupt}. */
+  abstract interrupt(fd: number): void;
+
+  /** See {@linkcode Io.adoptListener}. */
+  adoptListener(fd: number): void {
+    setBlocking(fd, !this.nonBlockingListeners);
   }
 
   /** See {@linkcode Io.timer}. */

@@ -26,6 +26,9 @@ export const Kind = {
 /** One of {@linkcode Kind}. */
 export type Kind = typeof Kind[keyof typeof Kind];
 
+/** Descriptor of a slot that is not in use. */
+const NO_DESCRIPTOR = -1;
+
 const nobody: Completer = { complete() {} };
 
 /** The pool. All arrays are indexed by slot. */
@@ -44,6 +47,8 @@ export class Operations {
   readonly done: Float64Array<ArrayBuffer> = new Float64Array(MAX_OPERATIONS);
   /** Mode of a fallocate. */
   readonly mode: Int32Array<ArrayBuffer> = new Int32Array(MAX_OPERATIONS);
+  /** 1 when the operation is to wait no longer, see `Io.interrupt`. */
+  readonly interrupted: Uint8Array<ArrayBuffer> = new Uint8Array(MAX_OPERATIONS);
 
   readonly #who: Completer[] = new Array<Completer>(MAX_OPERATIONS).fill(nobody);
   readonly #tag = new Float64Array(MAX_OPERATIONS);
@@ -58,6 +63,19 @@ export class Operations {
   constructor() {
     // Low slots first, again and again: few pages are ever touched by a quiet process.
     for (let i = 0; i < MAX_OPERATIONS; i++) this.#free[i] = MAX_OPERATIONS - 1 - i;
+    this.fd.fill(NO_DESCRIPTOR);
+  }
+
+  /** Slots of receives, accepts and stream reads under way on a descriptor. For rare occasions: looks at all slots. */
+  waitingOn(fd: number): number[] {
+    const found: number[] = [];
+    for (let slot = 0; slot < MAX_OPERATIONS; slot++) {
+      if (this.fd[slot] !== fd) continue;
+      const kind = this.kind[slot];
+      const stream = kind === Kind.READ && (this.offset[slot] as number) < 0;
+      if (stream || kind === Kind.RECEIVE || kind === Kind.ACCEPT) found.push(slot);
+    }
+    return found;
   }
 
   /** Operations under way, ended ones that were not delivered included. */
@@ -95,6 +113,7 @@ export class Operations {
     this.offset[slot] = offset;
     this.done[slot] = 0;
     this.mode[slot] = 0;
+    this.interrupted[slot] = 0;
     this.#who[slot] = who;
     this.#tag[slot] = tag;
     return slot;
@@ -104,6 +123,7 @@ export class Operations {
   finish(slot: number, result: number): void {
     const who = this.#who[slot] as Completer;
     const tag = this.#tag[slot] as number;
+    this.fd[slot] = NO_DESCRIPTOR;
     this.#free[this.#freeCount++] = slot;
     who.complete(tag, result);
   }

@@ -89,6 +89,16 @@ export class PollIo extends LoopIo {
     else this.#connect(slot, encoded);
   }
 
+  /** See `Io.interrupt`. */
+  interrupt(fd: number): void {
+    for (const slot of this.operations.waitingOn(fd)) {
+      const i = this.#waiting.subarray(0, this.#waitingCount).indexOf(slot);
+      if (i < 0) continue; // it has ended already
+      this.#forget(i);
+      this.operations.post(slot, -Errno.ECANCELED);
+    }
+  }
+
   /** Tries the operation in a slot. */
   protected start(slot: number): void {
     const operations = this.operations;
@@ -122,10 +132,7 @@ export class PollIo extends LoopIo {
       if (events >>> 16 === 0) continue;
       this.#readyCount--;
       const slot = this.#waiting[i] as number;
-      const last = --this.#waitingCount;
-      this.#waiting[i] = this.#waiting[last] as number;
-      this.#pollWords[2 * i] = this.#pollWords[2 * last] as number;
-      this.#pollWords[2 * i + 1] = this.#pollWords[2 * last + 1] as number;
+      this.#forget(i);
       this.#hungUp = ((events >>> 16) & POLLHUP) !== 0;
       this.#attempt(slot);
     }
@@ -143,6 +150,14 @@ export class PollIo extends LoopIo {
     this.#waitingCount = 0;
     unmap(this.#polled);
     unmap(this.#scratch);
+  }
+
+  /** Takes an entry out of those that are polled; the last one takes its place. */
+  #forget(i: number): void {
+    const last = --this.#waitingCount;
+    this.#waiting[i] = this.#waiting[last] as number;
+    this.#pollWords[2 * i] = this.#pollWords[2 * last] as number;
+    this.#pollWords[2 * i + 1] = this.#pollWords[2 * last + 1] as number;
   }
 
   #await(slot: number, events: number): void {

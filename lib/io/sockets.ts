@@ -26,6 +26,8 @@ const TCP_KEEPIDLE = 4;
 const TCP_KEEPINTVL = 5;
 const TCP_KEEPCNT = 6;
 const SHUT_RDWR = 2;
+/** fcntl(2) commands for the status flags. */
+const F_GETFL = 3, F_SETFL = 4;
 
 /** A silent peer is probed after this many seconds, then every {@linkcode KEEPALIVE_INTERVAL_S}. */
 const KEEPALIVE_IDLE_S = 30;
@@ -168,6 +170,13 @@ export function boundPort(listener: number): number {
   const address = new Uint8Array(SOCKADDR_BYTES);
   check(libc.getsockname(listener, address, number32(SOCKADDR_BYTES)), "getsockname");
   return new DataView(address.buffer).getUint16(2);
+}
+
+/** Makes calls on a descriptor wait or not; the setting is shared with all who have it. @throws {IoError} */
+export function setBlocking(fd: number, blocking: boolean): void {
+  const flags = check(libc.fcntl(fd, F_GETFL, 0), "fcntl", `descriptor ${fd}`);
+  const wanted = blocking ? flags & ~SOCK_NONBLOCK : flags | SOCK_NONBLOCK;
+  if (wanted !== flags) check(libc.fcntl(fd, F_SETFL, wanted), "fcntl", `descriptor ${fd}`);
 }
 
 /** Sets no-delay and keep-alive on a TCP connection; does nothing for other sockets. */

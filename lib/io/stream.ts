@@ -13,10 +13,13 @@
  *
  * @module
  */
-import { AssertionError } from "node:assert";
 import type { Completer, Deferred, Io } from "./io.ts";
-import { SEND_BATCH, type StreamMemory } from "./stream_memory.ts";
+import { Errno } from "./errno.ts";
+import { mistake, NO_TOKEN, SendQueue } from "./send_queue.ts";
+import type { StreamMemory } from "./stream_memory.ts";
+import type { StreamOwner } from "./stream_owner.ts";
 
+export type { StreamOwner } from "./stream_owner.ts";
 export {
   HEADER_BYTES,
   SEND_SEGMENTS,
@@ -25,36 +28,13 @@ export {
   WINDOW_BYTES,
 } from "./stream_memory.ts";
 
-/** Who uses a stream. All calls come from the loop. */
-export interface StreamOwner {
-  /**
-   * There are unconsumed bytes; or the stream was resumed or has room in its send queue again, with or without
-   * bytes. Not called while paused, filling or (see `StreamSizes.client`) congested.
-   */
-  onData(stream: Stream): void;
-  /** A {@linkcode Stream.fill} that returned false is complete. `onData` follows by itself. */
-  onFilled(stream: Stream): void;
-  /** The payload queued with this token is not needed any more: it was sent, or the stream failed. */
-  onSent(stream: Stream, token: number): void;
-  /**
-   * The stream is over, nothing of it is under way and its descriptor is closed. Called once.
-   * @param result 0 = closed by the peer or by {@linkcode Stream.close}, else `-errno`
-   */
-  onClosed(stream: Stream, result: number): void;
-}
-
 /** Payload remainders above this are received in place; below, through the window (fewer system calls). */
 const DIRECT_BYTES = 64 * 1024;
-/** No token: the segment is header bytes, which belong to the stream. */
-const NO_TOKEN = -1;
 /** {@linkcode Stream.fill} to nowhere. */
 const DISCARD = -1;
 
 const RECEIVED = 0;
 const SENT = 1;
-
-/** A mistake of the owner. Not `assert()`: that makes an array of its arguments on every call. */
-const mistake = (message: string): AssertionError => new AssertionError({ message });
 
 /** A stream socket; see the module text. */
 export class Stream implements Completer, Deferred {
@@ -67,21 +47,13 @@ export class Stream implements Completer, Deferred {
   #fillAt = 0;
   #fillLeft = 0;
   #paused = false;
+  #halted = false;
   /** The owner is to be called even without bytes: what stopped it is over. */
   #nudge = false;
   #ended = false;
-  // Send side: a ring of segments; the sent ones are [first, first + inFlight), queued ones follow.
-  readonly #at: Float64Array;
-  readonly #length: Uint32Array;
-  readonly #token: Int32Array;
-  readonly #headerEnd: Float64Array;
-  #first = 0;
-  #count = 0;
-  #inFlight = 0;
-  #headerHead = 0;
-  #headerTail = 0;
+  // Send side.
+  readonly #queue: SendQueue;
   #deferred = false;
-  #congested = false;
   #finishing = false;
   // End.
   #closing = false;
@@ -95,19 +67,21 @@ export class Stream implements Completer, Deferred {
    * @param fd a connected socket; the stream closes it
    * @param memory its memory, free for another stream after `onClosed`
    * @param owner who is told
+   * @param unread only for a socket that another process handed over: what it had received and not used. The stream is
+   *   halted then
+   * @throws {RangeError} when that does not fit the window
    */
   constructor(
     readonly io: Io,
     readonly fd: number,
     readonly memory: StreamMemory,
     readonly owner: StreamOwner,
+    unread?: Uint8Array,
   ) {
     this.#u8 = io.arena.u8;
     this.#read = this.#write = memory.window;
-    this.#at = new Float64Array(memory.segments);
-    this.#length = new Uint32Array(memory.segments);
-    this.#token = new Int32Array(memory.segments);
-    this.#headerEnd = new Float64Array(memory.segments);
+    this.#queue = new SendQueue(memory);
+    if (unread) this.#takeOver(unread);
     this.#schedule();
   }
 
@@ -125,12 +99,12 @@ export class Stream implements Completer, Deferred {
 
   /** True while the owner should not produce more: the send queue is more than half full. */
   get congested(): boolean {
-    return this.#congested;
+    return this.#queue.congested;
   }
 
   /** Congested, and therefore not to receive. */
   get #stuffed(): boolean {
-    return this.#congested && !this.memory.client;
+    return this.#queue.congested && !this.memory.client;
   }
 
   /** True after the stream failed or was closed: nothing more will arrive and nothing will be sent. */
@@ -182,7 +156,9 @@ export class Stream implements Completer, Deferred {
   }
 
   #arm(): void {
-    if (this.#receiving || this.#ended || this.#closing || this.#paused || this.#stuffed) return;
+    if (this.#receiving || this.#ended || this.#closing || this.#paused || this.#stuffed || this.#halted) {
+      return;
+    }
     const memory = this.memory;
     const end = memory.window + memory.windowBytes;
     if (this.#fillLeft > DIRECT_BYTES && this.#fillAt !== DISCARD) {
@@ -206,6 +182,7 @@ export class Stream implements Completer, Deferred {
   #received(result: number): void {
     this.#receiving = false;
     if (this.#closing) return this.#settle();
+    if (result === -Errno.ECANCELED) return this.#arm(); // was interrupted, see `halt`
     if (result <= 0) {
       this.#ended = true;
       return this.#fail(result);
@@ -234,7 +211,7 @@ export class Stream implements Completer, Deferred {
   }
 
   #deliver(): void {
-    const stopped = this.#paused || this.#stuffed || this.#closing;
+    const stopped = this.#paused || this.#halted || this.#stuffed || this.#closing;
     if (this.#fillLeft === 0 && (this.#write > this.#read || this.#nudge) && !stopped) {
       this.#nudge = false;
       this.owner.onData(this);
@@ -250,24 +227,9 @@ export class Stream implements Completer, Deferred {
    *   stream is over
    */
   header(bytes: number): number {
-    const memory = this.memory, size = memory.headerBytes;
-    // An empty ring begins anew: a large header fits, and the numbers stay small.
-    if (this.#count === 0) this.#headerHead = this.#headerTail = 0;
-    let head = this.#headerHead;
-    const room = size - (head % size);
-    if (room < bytes) head += room; // does not fit before the end of the ring: go on at its start
-    if (head + bytes - this.#headerTail > size) throw mistake("send queue: no room for a header");
-    const at = memory.headers + (head % size);
-    this.#headerHead = head + bytes;
-    const last = (this.#first + this.#count - 1) % memory.segments;
-    if (
-      this.#count > this.#inFlight && this.#token[last] === NO_TOKEN &&
-      this.#at[last] + this.#length[last] === at
-    ) {
-      this.#length[last] += bytes;
-      this.#headerEnd[last] = this.#headerHead;
-      this.#feelPressure();
-    } else this.#push(at, bytes, NO_TOKEN);
+    if (this.#closed) throw mistake("the stream is over: nothing can be queued");
+    const at = this.#queue.header(bytes);
+    this.#schedule();
     return at;
   }
 
@@ -276,26 +238,9 @@ export class Stream implements Completer, Deferred {
    * @throws {AssertionError} as {@linkcode header}: nobody would give the payload back
    */
   payload(at: number, length: number, token: number): void {
-    this.#push(at, length, token);
-  }
-
-  #push(at: number, length: number, token: number): void {
-    const memory = this.memory;
     if (this.#closed) throw mistake("the stream is over: nothing can be queued");
-    if (this.#count === memory.segments) throw mistake("send queue: no room for a segment");
-    const i = (this.#first + this.#count) % memory.segments;
-    this.#at[i] = at;
-    this.#length[i] = length;
-    this.#token[i] = token;
-    this.#headerEnd[i] = this.#headerHead;
-    this.#count++;
-    this.#feelPressure();
+    this.#queue.push(at, length, token);
     this.#schedule();
-  }
-
-  #feelPressure(): void {
-    const memory = this.memory, headers = this.#headerHead - this.#headerTail;
-    if (this.#count > memory.segments / 2 || headers > memory.headerBytes / 2) this.#congested = true;
   }
 
   #schedule(): void {
@@ -314,39 +259,25 @@ export class Stream implements Completer, Deferred {
   }
 
   #transmit(): void {
-    if (this.#inFlight > 0 || this.#count === 0 || this.#closing) return;
-    const memory = this.memory;
-    const n = Math.min(this.#count, SEND_BATCH);
-    for (let k = 0; k < n; k++) {
-      const i = (this.#first + k) % memory.segments;
-      this.io.segment(memory.vector, k, this.#at[i], this.#length[i]);
-    }
-    this.#inFlight = n;
-    this.io.send(this.fd, memory.vector, n, this, SENT);
+    const queue = this.#queue;
+    if (queue.inFlight > 0 || queue.count === 0 || this.#closing) return;
+    this.io.send(this.fd, this.memory.vector, queue.gather(this.io), this, SENT);
   }
 
   #sent(result: number): void {
-    this.#release(this.#inFlight);
-    this.#inFlight = 0;
+    const queue = this.#queue;
+    this.#release(queue.inFlight);
+    queue.inFlight = 0;
     if (this.#closing) return this.#settle();
     if (result < 0) return this.#fail(result);
-    if (this.#finishing && this.#count === 0) return this.#fail(0);
-    const memory = this.memory, headers = this.#headerHead - this.#headerTail;
-    if (this.#congested && this.#count <= memory.segments / 4 && headers <= memory.headerBytes / 4) {
-      this.#congested = false;
-      this.#nudge = true;
-    }
+    if (this.#finishing && queue.count === 0) return this.#fail(0);
+    if (queue.relieve()) this.#nudge = true;
     this.#schedule();
   }
 
   #release(n: number): void {
-    const segments = this.memory.segments;
     for (; n > 0; n--) {
-      const i = this.#first;
-      const token = this.#token[i];
-      this.#headerTail = this.#headerEnd[i];
-      this.#first = (i + 1) % segments;
-      this.#count--;
+      const token = this.#queue.release();
       if (token !== NO_TOKEN) this.owner.onSent(this, token);
     }
   }
@@ -362,7 +293,7 @@ export class Stream implements Completer, Deferred {
   finish(): void {
     this.#paused = true;
     this.#finishing = true;
-    if (this.#count === 0) this.#fail(0);
+    if (this.#queue.count === 0) this.#fail(0);
     else this.#schedule();
   }
 
@@ -376,11 +307,53 @@ export class Stream implements Completer, Deferred {
 
   /** Once nothing is under way any more: gives everything back and tells the owner. */
   #settle(): void {
-    if (this.#receiving || this.#inFlight > 0 || this.#closed || this.#deferred) return;
+    if (this.#receiving || this.#queue.inFlight > 0 || this.#closed || this.#deferred) return;
     this.#closed = true;
-    this.#release(this.#count);
+    this.#release(this.#queue.count);
     this.io.close(this.fd);
     this.owner.onClosed(this, this.#result);
+  }
+
+  // ---- from one process to the next ------------------------------------------------------------------------
+
+  /** Between two messages: receives and delivers nothing from now on. What is queued is sent. */
+  halt(): void {
+    if (this.#fillLeft > 0) throw mistake("halted inside a payload");
+    this.#halted = true;
+    if (this.#receiving) this.io.interrupt(this.fd);
+  }
+
+  /** True when it is halted, nothing of it is under way and all was sent: its socket may be handed over. */
+  get quiet(): boolean {
+    return this.#halted && !this.#receiving && this.#queue.count === 0;
+  }
+
+  /** What was received and not used. */
+  unread(): Uint8Array<ArrayBuffer> {
+    return this.#u8.slice(this.#read, this.#write) as Uint8Array<ArrayBuffer>;
+  }
+
+  /** Undoes {@linkcode halt}. */
+  go(): void {
+    this.#halted = false;
+    this.#nudge = true;
+    this.#schedule();
+  }
+
+  /** Only when {@linkcode quiet}: lets go of the socket, which lives on in another process. `onClosed` is not called. */
+  leave(): void {
+    this.#closed = this.#closing = true;
+    this.io.close(this.fd);
+  }
+
+  #takeOver(unread: Uint8Array): void {
+    const { window, windowBytes } = this.memory;
+    if (unread.length > windowBytes) {
+      throw new RangeError(`${unread.length} unread bytes do not fit a window of ${windowBytes}`);
+    }
+    this.#u8.set(unread, window);
+    this.#write = window + unread.length;
+    this.#halted = true;
   }
 
   /** Completions of the stream's own receive and send. */

@@ -73,6 +73,8 @@ export class UringIo extends LoopIo {
   readonly #backlog = new Int32Array(MAX_OPERATIONS);
   #backlogHead = 0;
   #backlogCount = 0;
+  /** Cancellations whose own end has not come. */
+  #cancels = 0;
   #released = false;
 
   /**
@@ -107,9 +109,21 @@ export class UringIo extends LoopIo {
     this.start(slot);
   }
 
+  /** See `Io.interrupt`. */
+  interrupt(fd: number): void {
+    for (const slot of this.operations.waitingOn(fd)) {
+      // Also one that is about to be asked again, or waits for room, gets no further: see `start` and `wait`.
+      this.operations.interrupted[slot] = 1;
+      if (this.#ring.full) this.#ring.submit();
+      if (this.#ring.full) continue;
+      this.#ring.push(OP_ASYNC_CANCEL, -1, 0, slot, 0, 0, NO_SLOT);
+      this.#cancels++;
+    }
+  }
+
   /** Queues the operation in a slot. */
   protected start(slot: number): void {
-    if (this.#released) {
+    if (this.#released || this.operations.interrupted[slot] === 1) {
       this.operations.post(slot, -Errno.ECANCELED);
       return;
     }
@@ -135,7 +149,8 @@ export class UringIo extends LoopIo {
     for (let n = ring.ready; n > 0; n--) {
       const slot = ring.userData, result = ring.result;
       ring.take();
-      this.#ended(slot, result);
+      if (slot === NO_SLOT) this.#cancels--;
+      else this.#ended(slot, result);
     }
   }
 
@@ -301,7 +316,7 @@ export class UringIo extends LoopIo {
     if (ring.full) ring.submit();
     if (ring.full) return;
     ring.push(OP_ASYNC_CANCEL, -1, 0, 0, 0, CANCEL_EVERYTHING, NO_SLOT);
-    left++;
+    left += this.#cancels + 1;
     for (let round = 0; round < RELEASE_ROUNDS && left > 0; round++) {
       ring.wait(RELEASE_ROUND_MS);
       for (; ring.ready > 0; left--) {

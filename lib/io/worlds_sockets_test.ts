@@ -218,3 +218,37 @@ testWorlds("children inherit no descriptor", async (io, directory) => {
   assert.doesNotMatch(listing, /socket:|io_uring|eventfd|drover-io/);
   fds.forEach((fd) => io.close(fd));
 });
+
+for (const kind of KINDS) {
+  testWorlds(`waits on a ${kind} socket can be interrupted, and nothing is lost by it`, (io, directory) => {
+    const [client, server, listener] = pair(io, kind, directory);
+    const vector = io.arena.reserve(SEGMENT);
+    const later = (work: () => void): Start => (who, tag) =>
+      void io.timer(5, { complete: () => (work(), who.complete(tag, 0)) }, 0);
+    const interrupted = settle(
+      io,
+      (who, tag) => io.receive(server, 8192, 100, who, tag),
+      (who, tag) => io.accept(listener, who, tag),
+      later(() => {
+        io.interrupt(server);
+        io.interrupt(listener);
+      }),
+    );
+    assert.deepEqual(interrupted, [-Errno.ECANCELED, -Errno.ECANCELED, 0]);
+    // One that is interrupted when its bytes are there already gets them, or they are there for the next one.
+    io.arena.u8.fill(9, 4096, 4196);
+    io.segment(vector, 0, 4096, 100);
+    const [got] = settle(
+      io,
+      (who, tag) => io.receive(server, 8192, 100, who, tag),
+      (who, tag) => io.send(client, vector, 1, who, tag),
+      (who, tag) => io.timer(0, { complete: () => (io.interrupt(server), who.complete(tag, 0)) }, 0),
+    );
+    const again = got === -Errno.ECANCELED
+      ? settleOne(io, (who, tag) => io.receive(server, 8192, 100, who, tag))
+      : got;
+    assert.equal(again, 100);
+    io.adoptListener(listener);
+    for (const fd of [client, server, listener]) io.close(fd);
+  });
+}

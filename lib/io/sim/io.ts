@@ -224,6 +224,16 @@ export class SimIo extends SimLoop implements Io {
     if (found instanceof Socket || found instanceof Listener) found.shutdown();
   }
 
+  /** Not in the simulation: descriptors do not travel between its processes. */
+  interrupt(_fd: number): void {
+    throw new Error("interrupt: not in the simulation, where no descriptor is handed over");
+  }
+
+  /** As {@linkcode interrupt}. */
+  adoptListener(_fd: number): void {
+    throw new Error("adoptListener: not in the simulation, where no descriptor is handed over");
+  }
+
   /** See {@linkcode Io.close}. */
   close(fd: number): void {
     this.process.assertAlive();
