@@ -58,7 +58,11 @@ function commandLine() {
       "localhost:9502",
     )
     .option("--size <size>", "create the replica with this size if there is none", "")
-    .option("--backing-file <path>", "raw file below all snapshots", "")
+    .option(
+      "--backing-file <path>",
+      "raw or qcow2 image below all snapshots, or a directory with exactly one",
+      "",
+    )
     .option("--io-mode <mode>", "direct (past the page cache) or cached", "direct")
     .option("--disableRevCounter", "keep no revision counter", false)
     .option("--volume-name <name>", "identity of the volume; calls that mean another one are refused", "")

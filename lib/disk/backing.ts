@@ -1,15 +1,14 @@
 /**
- * The backing file: a disk image below the oldest disk of a volume. It is only ever read.
+ * The backing file: a disk image below the oldest disk of a volume, raw or qcow2. It is only ever read.
  *
  * @module
  */
 import { Errno, IoError } from "../io/errno.ts";
 import type { Files } from "../io/files.ts";
 import { BackingFileError } from "./errors.ts";
+import { Qcow2Image } from "./qcow2.ts";
+import { HEADER_BYTES, parseQcow2Header, QCOW_MAGIC } from "./qcow2_header.ts";
 import { SECTOR_BYTES } from "./volume_meta.ts";
-
-/** First bytes of a qcow2 image (QEMU docs/interop/qcow2.txt, "Header"). */
-const QCOW2_MAGIC = 0x514649fb;
 
 /** An open backing file. */
 export interface BackingFile {
@@ -17,12 +16,14 @@ export interface BackingFile {
   readonly path: string;
   /** Its descriptor. */
   readonly fd: number;
-  /** Its size in bytes. */
+  /** What a volume sees of it, bytes. */
   readonly size: number;
+  /** A qcow2 image, whose data is elsewhere in the file than in the volume; undefined for a raw one. */
+  readonly image?: Qcow2Image;
 }
 
 /**
- * Opens a raw image.
+ * Opens an image. What begins as a qcow2 image is one; everything else is raw.
  *
  * @param path the image, or a directory that holds exactly one file: the image
  * @param direct open it with O_DIRECT where the file system can
@@ -32,15 +33,30 @@ export interface BackingFile {
  */
 export function openBacking(files: Files, path: string, direct: boolean, volumeBytes: number): BackingFile {
   const image = imagePath(files, path);
-  const { size } = files.stat(image);
+  const { size } = files.stat(image), head = headOf(files, image);
+  if (new DataView(head.buffer).getUint32(0) !== QCOW_MAGIC) {
+    checkSize(image, size, volumeBytes);
+    return { path: image, fd: openImage(files, image, direct), size };
+  }
+  const header = parseQcow2Header(image, head.subarray(0, Math.min(size, HEADER_BYTES)), size);
+  checkSize(image, header.size, volumeBytes);
+  // Clusters may be smaller than what direct I/O reads, and many replicas may share the image: cached.
+  const fd = files.open(image);
+  try {
+    return { path: image, fd, size: header.size, image: new Qcow2Image(files, image, fd, size, header) };
+  } catch (error) {
+    files.close(fd);
+    throw error;
+  }
+}
+
+function checkSize(image: string, size: number, volumeBytes: number): void {
   if (size % SECTOR_BYTES !== 0) {
     throw new BackingFileError(image, `its size, ${size} bytes, is not a multiple of ${SECTOR_BYTES}`);
   }
   if (size > volumeBytes) {
     throw new BackingFileError(image, `it is larger (${size} bytes) than the volume (${volumeBytes} bytes)`);
   }
-  refuseOtherFormats(files, image);
-  return { path: image, fd: openImage(files, image, direct), size };
 }
 
 function imagePath(files: Files, path: string): string {
@@ -59,13 +75,12 @@ function imagePath(files: Files, path: string): string {
   return image;
 }
 
-function refuseOtherFormats(files: Files, image: string): void {
-  const fd = files.open(image);
+/** The first bytes, followed by zeros where the file is shorter. */
+function headOf(files: Files, image: string): Uint8Array<ArrayBuffer> {
+  const fd = files.open(image), head = new Uint8Array(HEADER_BYTES);
   try {
-    const head = new Uint8Array(4);
-    if (files.readAt(fd, head, 0) === 4 && new DataView(head.buffer).getUint32(0) === QCOW2_MAGIC) {
-      throw new BackingFileError(image, "qcow2 is not supported: convert it with `qemu-img convert -O raw`");
-    }
+    files.readAt(fd, head, 0);
+    return head;
   } finally {
     files.close(fd);
   }

@@ -7,7 +7,8 @@
  *
  * @module
  */
-import { MAX_FILE_ID } from "./block_map.ts";
+import { MAX_FILE_ID, UNKNOWN } from "./block_map.ts";
+import type { Qcow2Image } from "./qcow2.ts";
 
 /** Most disks in a live chain, the head included, the backing file not. Longhorn opens no more either. */
 export const MAX_CHAIN = 250;
@@ -30,6 +31,10 @@ export interface Layer {
 export class Layers {
   /** Descriptor by id, {@linkcode NO_FILE} where unused. Index with what the block map says. */
   readonly fdOfId: Int32Array<ArrayBuffer> = new Int32Array(MAX_FILE_ID + 1).fill(NO_FILE);
+  /** Id of the layer whose descriptor must not be read at the volume's offsets, or {@linkcode UNKNOWN}. */
+  imageId: number = UNKNOWN;
+  /** What tells where that layer's data is. */
+  image: Qcow2Image | undefined;
   readonly #chain: Layer[] = [];
 
   /** Number of files. */
@@ -50,12 +55,16 @@ export class Layers {
   }
 
   /** Adds a file on top. @throws {RangeError} when all ids are in use */
-  push(name: string, fd: number, backing = false): Layer {
+  push(name: string, fd: number, backing = false, image?: Qcow2Image): Layer {
     const id = this.fdOfId.indexOf(NO_FILE, 1);
     if (id < 0) throw new RangeError(`more than ${MAX_FILE_ID} files in a chain`);
     const layer = { id, name, fd, backing };
     this.fdOfId[id] = fd;
     this.#chain.push(layer);
+    if (image) {
+      this.imageId = id;
+      this.image = image;
+    }
     return layer;
   }
 
@@ -68,6 +77,8 @@ export class Layers {
   become(other: Layers): void {
     this.#chain.splice(0, Infinity, ...other.#chain);
     this.fdOfId.set(other.fdOfId);
+    this.imageId = other.imageId;
+    this.image = other.image;
   }
 
   /** All descriptors, each once. */

@@ -49,7 +49,7 @@ export function openChain(files: Files, options: ChainOptions): OpenedChain {
   try {
     if (options.backingFile !== "") {
       backing = openBacking(files, options.backingFile, options.direct, options.size);
-      layers.push(backing.path, backing.fd, true);
+      layers.push(backing.path, backing.fd, true, backing.image);
     }
     for (let i = options.chain.length - 1; i >= 0; i--) {
       layers.push(options.chain[i], openDisk(files, options, options.chain[i]));

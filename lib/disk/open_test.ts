@@ -153,7 +153,7 @@ diskTest("a backing file that cannot be used is refused with the reason", (io, t
   put(files, `${top}/two/b`, "");
   assert.throws(open(MIB, `${top}/odd`), BackingFileError);
   assert.throws(open(4096, `${top}/large`), /larger \(8192 bytes\) than the volume/);
-  assert.throws(open(MIB, `${top}/qcow2`), /qcow2 is not supported: convert it/);
+  assert.throws(open(MIB, `${top}/qcow2`), /qcow version 0 is not supported: copy it/);
   assert.throws(open(MIB, `${top}/two`), /exactly one file is needed, this one has 2/);
   assert.throws(open(MIB, `${top}/none`), /ENOENT/);
 });

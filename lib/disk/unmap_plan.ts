@@ -14,6 +14,7 @@ import type { Files } from "../io/files.ts";
 import { BLOCK_BYTES } from "./block_map.ts";
 import { firstBlock, lastBlock } from "./chunk_loader.ts";
 import type { Layers } from "./layers.ts";
+import { type Qcow2Image, ZEROS } from "./qcow2.ts";
 
 /** Blocks that are planned at once: 64 MiB. */
 export const PLAN_BLOCKS = 16384;
@@ -45,7 +46,8 @@ export class UnmapPlan {
       if (position >= oldestRemoved) {
         if (files.extents(layer.fd, start, bytes).length > 0) this.punch.push(position);
       } else if (layer.backing) {
-        this.#keepBacking(files, layer.fd, start, bytes);
+        if (layers.image) this.#keepImage(layers.image, start, bytes);
+        else this.#keepBacking(files, layer.fd, start, bytes);
       } else {
         this.#keep(files, layer.fd, start, bytes);
       }
@@ -57,6 +59,17 @@ export class UnmapPlan {
       if (extent.unwritten) continue;
       const from = firstBlock(extent, start);
       this.#kept.fill(1, from, Math.max(from, lastBlock(extent, start, this.#blocks)));
+    }
+  }
+
+  /** What cannot be looked up counts as data: zeros over it are right in any case. */
+  #keepImage(image: Qcow2Image, start: number, bytes: number): void {
+    for (let done = 0; done < bytes;) {
+      const kind = image.locate(start + done, bytes - done), length = kind < 0 ? bytes - done : image.run;
+      if (kind !== ZEROS) {
+        this.#kept.fill(1, Math.floor(done / BLOCK_BYTES), Math.ceil((done + length) / BLOCK_BYTES));
+      }
+      done += length;
     }
   }
 
