@@ -39,8 +39,34 @@ export const PEERS: readonly Peer[] = [
   { package: "iproute2", programs: ["ip"], purpose: "network namespaces" },
   { package: "strace", programs: ["strace"], purpose: "seeing which system calls a program makes" },
   { package: "protobuf-compiler", programs: ["protoc"], purpose: "compatibility of the .proto files" },
+  { package: "lz4", programs: ["lz4"], purpose: "second implementation of the format of backup blocks" },
+  { package: "rclone", programs: ["rclone"], purpose: "S3 client to compare backups with" },
   { package: "python3-grpcio", programs: [], purpose: "gRPC peer built on the C core" },
 ];
+
+/** A program that is no Debian package and is built from its Go module. */
+export interface GoPeer {
+  /** What `go install` takes: a package of a module, and its version. */
+  readonly module: string;
+  /** The program that comes of it, in {@linkcode PEER_DIRECTORY}. */
+  readonly program: string;
+  /** What the tests do with it. */
+  readonly purpose: string;
+}
+
+/** Built by the test run where Go is there; kept, because building takes minutes. */
+export const GO_PEERS: readonly GoPeer[] = [
+  {
+    module: "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
+    program: "versitygw",
+    purpose: "S3 service over a directory, as the place of backups",
+  },
+];
+
+/** Where programs built for the tests are kept between runs. */
+export const PEER_DIRECTORY = `${
+  Deno.env.get("XDG_CACHE_HOME") || `${Deno.env.get("HOME") ?? "/root"}/.cache`
+}/drover-peers/bin`;
 
 /** The Debian package that brings a program, or undefined when no peer has it. */
 export function packageOf(program: string): string | undefined {

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { packageOf } from "../../tools/peers.ts";
+import { GO_PEERS, packageOf, PEER_DIRECTORY } from "../../tools/peers.ts";
 
-/** Debian's directories for programs; root's PATH does not always have the sbin ones. */
-const EXTRA_PATH = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+/** Debian's directories for programs (root's PATH does not always have the sbin ones), and that of built peers. */
+const EXTRA_PATH = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin", PEER_DIRECTORY];
 
 /** Number of the system call io_uring_setup, the same on x86-64 and arm64 (asm-generic/unistd.h). */
 const SYS_IO_URING_SETUP = 425;
@@ -99,7 +99,14 @@ export function missing(need: Need): string | null {
     answer = CAPABILITIES[need]?.() ?? null;
     if (!(need in CAPABILITIES) && findProgram(need) === null) {
       const debian = packageOf(need);
-      answer = `${need} is missing${debian === undefined ? "" : ` (Debian package ${debian})`}`;
+      const built = GO_PEERS.find(({ program }) => program === need);
+      answer = `${need} is missing${
+        debian !== undefined
+          ? ` (Debian package ${debian})`
+          : built !== undefined
+          ? ` (go install ${built.module}, where Go is there)`
+          : ""
+      }`;
     }
     known.set(need, answer);
   }

@@ -1,10 +1,11 @@
 /**
- * Installs the Debian packages of the peer programs where that is possible: as root on Debian.
+ * Installs the Debian packages of the peer programs where that is possible: as root on Debian. Those that are no
+ * packages are built where Go is there.
  *
  * @module
  */
 import { findProgram } from "../../tests/support/needs.ts";
-import { PEERS } from "../peers.ts";
+import { GO_PEERS, PEER_DIRECTORY, PEERS } from "../peers.ts";
 
 /** Seconds to wait for another package manager that is at work. */
 const LOCK_SECONDS = 120;
@@ -32,8 +33,44 @@ async function notInstalled(): Promise<string[]> {
   return PEERS.map((peer) => peer.package).filter((name) => !installed.has(name));
 }
 
+/** Time limit of one build, milliseconds. */
+const BUILD_MS = 10 * 60_000;
+
+/** Builds what is missing of the peers that are Go programs. */
+async function buildPeers(say: (line: string) => void): Promise<void> {
+  const go = findProgram("go") ?? ["/usr/local/go/bin/go"].find((path) => {
+    try {
+      return Deno.statSync(path).isFile;
+    } catch {
+      return false;
+    }
+  });
+  for (const { module, program } of GO_PEERS.filter((peer) => findProgram(peer.program) === null)) {
+    if (go === undefined) {
+      say(`peers: Go is not there, so tests that need ${program} are skipped`);
+      continue;
+    }
+    say(`peers: building ${module}`);
+    await Deno.mkdir(PEER_DIRECTORY, { recursive: true });
+    const output = await new Deno.Command(go, {
+      args: ["install", module],
+      env: { GOBIN: PEER_DIRECTORY, GOFLAGS: "-buildvcs=false" },
+      stdin: "null",
+      signal: AbortSignal.timeout(BUILD_MS),
+    }).output();
+    if (output.success) continue;
+    const said = new TextDecoder().decode(output.stderr).trimEnd().split("\n").slice(-3).join("; ");
+    say(`peers: ${program} could not be built, its tests are skipped: ${said}`);
+  }
+}
+
 /** Installs what is missing. Never fails: tests that miss something are skipped and say so. */
 export async function installPeers(say: (line: string) => void): Promise<void> {
+  await installPackages(say);
+  await buildPeers(say);
+}
+
+async function installPackages(say: (line: string) => void): Promise<void> {
   if (findProgram("dpkg-query") === null || findProgram("apt-get") === null) {
     return say("peers: not a Debian system; tests whose peers are missing are skipped");
   }
