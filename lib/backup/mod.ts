@@ -9,3 +9,8 @@ export * from "./records.ts";
 export * from "./source.ts";
 export * from "./types.ts";
 export * from "./target/target.ts";
+export { type Bytes, type Codec, type Hashed, InlineCodec } from "./codec.ts";
+export { CodecPool } from "./codec_pool.ts";
+export { createBackup } from "./create.ts";
+export { restoreBackup, restoreDelta, type SizedSink } from "./restore.ts";
+export { FileJournal, restoreToFile } from "./restore_file.ts";

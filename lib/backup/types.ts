@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { Codec } from "./codec.ts";
 import type { BackupRecord, Compression } from "./records.ts";
 
 /** Makes an incremental backup where it can (`incremental`), or takes everything and uploads it again (`full`). */
@@ -29,6 +30,8 @@ export interface OperationOptions {
   readonly onProgress?: (progress: Progress) => void;
   /** Stops the operation; it rejects with the signal's reason. */
   readonly signal?: AbortSignal;
+  /** Who hashes and compresses. Default: threads of the operation's own. */
+  readonly codec?: Codec;
 }
 
 /** What locks and clocks an operation uses; tests set these. */

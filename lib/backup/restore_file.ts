@@ -1,0 +1,187 @@
+/**
+ * Restoring one backup to a file, raw or qcow2, without any volume. The data goes to `PATH.partial`, how far it is to
+ * `PATH.partial.json`; only when everything is there and synced, the file gets its name. Calling it again after an
+ * interruption goes on.
+ *
+ * @module
+ */
+import { dirname } from "node:path";
+import { BackupInputError } from "./errors.ts";
+import { checksumOf } from "./names.ts";
+import { layoutQcow2, type Qcow2Layout } from "./qcow2.ts";
+import { type PreparedRestore, prepareRestore, runRestore, withLockAndCodec } from "./restore.ts";
+import type { BlockSink } from "./source.ts";
+import type { Target } from "./target/target.ts";
+import type { RestoreJournal, RestoreResult, RestoreToFileOptions } from "./types.ts";
+
+async function syncDirectory(path: string): Promise<void> {
+  using directory = await Deno.open(path);
+  await directory.sync();
+}
+
+/** A journal in a file: written under another name, synced, renamed. */
+export class FileJournal implements RestoreJournal {
+  readonly #path: string;
+
+  /** A journal at this path. */
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** See {@linkcode RestoreJournal.load}. */
+  async load(): Promise<string | undefined> {
+    try {
+      return await Deno.readTextFile(this.#path);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return undefined;
+      throw error;
+    }
+  }
+
+  /** See {@linkcode RestoreJournal.save}. */
+  async save(text: string): Promise<void> {
+    const temporary = `${this.#path}.tmp`;
+    {
+      using file = await Deno.open(temporary, { write: true, create: true, truncate: true });
+      await writeAt(file, 0, new TextEncoder().encode(text));
+      await file.sync();
+    }
+    await Deno.rename(temporary, this.#path);
+    await syncDirectory(dirname(this.#path));
+  }
+
+  /** See {@linkcode RestoreJournal.clear}. */
+  async clear(): Promise<void> {
+    for (const path of [this.#path, `${this.#path}.tmp`]) {
+      await Deno.remove(path).catch((error) => {
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      });
+    }
+  }
+}
+
+async function writeAt(file: Deno.FsFile, offset: number, data: Uint8Array): Promise<void> {
+  await file.seek(offset, Deno.SeekMode.Start);
+  for (let done = 0; done < data.length;) done += await file.write(data.subarray(done));
+}
+
+/** A file as a sink. A file has one position, so writes follow each other. */
+class FileSink implements BlockSink {
+  readonly #file: Deno.FsFile;
+  readonly #place: (offset: number) => number;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(file: Deno.FsFile, place: (offset: number) => number) {
+    this.#file = file;
+    this.#place = place;
+  }
+
+  write(offset: number, data: Uint8Array): Promise<void> {
+    return this.#next(() => writeAt(this.#file, this.#place(offset), data));
+  }
+
+  zero(): Promise<void> {
+    return Promise.reject(new BackupInputError("a new file has nothing to zero"));
+  }
+
+  flush(): Promise<void> {
+    return this.#next(() => this.#file.syncData());
+  }
+
+  [Symbol.dispose](): void {
+    this.#file.close();
+  }
+
+  #next(work: () => Promise<void>): Promise<void> {
+    const mine = this.#last.then(work);
+    // Who waits for this one sees its failure; the next one is tried anyhow.
+    this.#last = mine.catch(() => {});
+    return mine;
+  }
+}
+
+function layoutFor(plan: PreparedRestore): Qcow2Layout {
+  const zeros = checksumOf(new Uint8Array(plan.blockBytes));
+  const offsets = plan.steps.filter(({ checksum }) => checksum !== undefined && checksum !== zeros)
+    .map(({ offset }) => offset);
+  return layoutQcow2(plan.volumeBytes, plan.blockBytes, offsets);
+}
+
+/** Opens the partial file; one that no journal speaks of is begun anew. */
+async function openPartial(
+  path: string,
+  plan: PreparedRestore,
+  format: RestoreToFileOptions["format"],
+  fresh: boolean,
+): Promise<FileSink> {
+  const file = await Deno.open(path, { write: true, read: true, create: true, truncate: fresh });
+  try {
+    if (format === "raw") {
+      await file.truncate(plan.volumeBytes);
+      return new FileSink(file, (offset) => offset);
+    }
+    const layout = layoutFor(plan);
+    await file.truncate(layout.fileBytes);
+    await writeAt(file, 0, layout.metadata);
+    return new FileSink(file, (offset) => {
+      const place = layout.place(offset);
+      if (place === undefined) throw new BackupInputError(`the image has no place for offset ${offset}`);
+      return place;
+    });
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.lstat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/** A journal whose note counts only for this backup in this format. */
+async function keepIfSame(journal: FileJournal, fingerprint: string): Promise<boolean> {
+  const text = await journal.load();
+  if (text === undefined) return false;
+  try {
+    if ((JSON.parse(text) as { Restore?: unknown }).Restore === fingerprint) return true;
+  } catch {
+    // Not a journal of ours: begin anew.
+  }
+  await journal.clear();
+  return false;
+}
+
+/**
+ * Restores one backup to a new file.
+ *
+ * @throws {BackupInputError} when the file exists
+ * @throws see `restoreBackup`; the file has not its name then, and the same call goes on
+ */
+export function restoreToFile(target: Target, options: RestoreToFileOptions): Promise<RestoreResult> {
+  const { path, format, volume } = options;
+  return withLockAndCodec(target, volume, options, async (codec) => {
+    if (await exists(path)) {
+      throw new BackupInputError(`${path} exists: remove it first, or choose another name`);
+    }
+    const whole = await prepareRestore(target, options);
+    const plan = { ...whole, fingerprint: `${format} ${whole.fingerprint}` };
+    const partial = `${path}.partial`, journal = new FileJournal(`${partial}.json`);
+    const goesOn = await keepIfSame(journal, plan.fingerprint) && await exists(partial);
+    if (!goesOn) await journal.clear();
+    let result: RestoreResult;
+    {
+      using sink = await openPartial(partial, plan, format, !goesOn);
+      result = await runRestore(target, plan, sink, codec, { ...options, journal });
+    }
+    await Deno.rename(partial, path);
+    await syncDirectory(dirname(path));
+    await journal.clear();
+    return result;
+  });
+}
