@@ -18,6 +18,8 @@ export interface CopyPlan {
   next: number;
   /** End of the stretch that `next` lies in. */
   readonly end: number;
+  /** Bits of the links that get the data. */
+  readonly to: number;
   /** Goes to the next stretch. @returns false when there is none */
   advance(): boolean;
   /** Nothing is under way any more. @param failed a copy failed, or `stopped` said so */
@@ -64,7 +66,7 @@ export class Copies implements Completer {
       const offset = plan.next, length = Math.min(COPY_BYTES, plan.end - offset);
       this.#underWay++;
       plan.next += length;
-      volume.submitInner(InnerOp.COPY, offset, length, at, this, at);
+      volume.submitInner(InnerOp.COPY, offset, length, at, this, at, plan.to);
     }
     if (this.#underWay > 0) return;
     for (const at of this.#buffers.splice(0)) this.pool.release(at);

@@ -68,3 +68,12 @@ export const COPY_DEPTH = 8;
 
 /** How often a new copy that must wait for others is tried again, milliseconds. */
 export const ADMIT_RETRY_MS = 100;
+
+/** Edges of writes that are copied to a layered replica at once; one block of memory each. */
+export const MEND_DEPTH = 32;
+
+/** Time for the changes under way to end before a change of the chain, milliseconds; then it is given up. */
+export const HOLD_TIMEOUT_MS = 20_000;
+
+/** Longest outage of a copy after which only what it missed is copied, milliseconds, by default. */
+export const OUTAGE_WINDOW_MS: number = 10 * 60_000;

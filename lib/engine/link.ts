@@ -10,6 +10,7 @@ import assert from "node:assert/strict";
 import { Errno, errnoText } from "../io/errno.ts";
 import { type Address, type Completer, formatAddress, type Io, NO_TIMER } from "../io/io.ts";
 import { StreamMemory, type StreamSizes } from "../io/stream_memory.ts";
+import type { BlockSet } from "./block_set.ts";
 import { DROP, FrameClient, type FrameClientOwner } from "../wire/client.ts";
 import { FrameType, MAX_ERROR_BYTES } from "../wire/frame.ts";
 import {
@@ -74,6 +75,12 @@ export class Link implements FrameClientOwner, Completer {
   mode: Mode = "WO";
   /** Why the mode is ERR. */
   reason = "";
+  /** Its lower layers are still to come: only whole blocks may be written to it. Set by the volume. */
+  layered = false;
+  /** What it missed and is being copied to it, or undefined. */
+  catchingUp: BlockSet | undefined;
+  /** What was trimmed while it was layered, or undefined. */
+  trims: BlockSet | undefined;
   /** Bit of this link in the volume's masks. */
   readonly bit: number;
   /** Requests sent and not answered, without pings. */

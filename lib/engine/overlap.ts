@@ -14,6 +14,12 @@ export class Overlaps {
   readonly #place = new Int32Array(SLOTS).fill(-1);
   readonly #queue = new Int32Array(SLOTS);
   #queueCount = 0;
+  readonly #from = new Float64Array(SLOTS);
+  readonly #to = new Float64Array(SLOTS);
+  /** Ranges count as whole blocks of this many bytes; see `Volume.layered`. */
+  grain = 1;
+  /** Nothing starts: everything that comes waits. */
+  held = false;
 
   /**
    * Begins with nothing under way.
@@ -34,17 +40,21 @@ export class Overlaps {
 
   #clashes(slot: number, with_: Int32Array, count: number): boolean {
     // A linear scan: 32 changes under way cost about 30 ns, less than any index would to maintain.
-    const from = this.offset[slot], to = from + this.length[slot];
+    const from = this.#from[slot], to = this.#to[slot];
     for (let i = 0; i < count; i++) {
-      const other = with_[i], start = this.offset[other];
-      if (start < to && from < start + this.length[other]) return true;
+      const other = with_[i];
+      if (this.#from[other] < to && from < this.#to[other]) return true;
     }
     return false;
   }
 
   /** Adds a change. @returns true when it may start now, false when it was queued */
   enter(slot: number): boolean {
+    const grain = this.grain, from = this.offset[slot], to = from + this.length[slot];
+    this.#from[slot] = grain === 1 ? from : Math.floor(from / grain) * grain;
+    this.#to[slot] = grain === 1 ? to : Math.ceil(to / grain) * grain;
     if (
+      this.held ||
       this.#clashes(slot, this.#active, this.#activeCount) ||
       (this.#queueCount > 0 && this.#clashes(slot, this.#queue, this.#queueCount))
     ) {
@@ -67,10 +77,7 @@ export class Overlaps {
 
   /** True when no change under way or waiting touches a range. */
   quiet(offset: number, length: number): boolean {
-    const meets = (slot: number) => {
-      const start = this.offset[slot];
-      return start < offset + length && offset < start + this.length[slot];
-    };
+    const meets = (slot: number) => this.#from[slot] < offset + length && offset < this.#to[slot];
     for (let i = 0; i < this.#activeCount; i++) if (meets(this.#active[i])) return false;
     for (let i = 0; i < this.#queueCount; i++) if (meets(this.#queue[i])) return false;
     return true;
@@ -86,6 +93,7 @@ export class Overlaps {
 
   /** Takes the next queued change that may start now, or -1. Call until -1 after each {@linkcode leave}. */
   next(): number {
+    if (this.held) return -1;
     for (let i = 0; i < this.#queueCount; i++) {
       const slot = this.#queue[i];
       if (this.#clashes(slot, this.#active, this.#activeCount) || this.#clashes(slot, this.#queue, i)) {

@@ -60,8 +60,12 @@ export class Rebuild implements CopyPlan {
 
   /** Begins. */
   start(): void {
-    this.volume.copyTo = this.link.bit;
     this.#copies.run();
+  }
+
+  /** See {@linkcode CopyPlan}. */
+  get to(): number {
+    return this.link.bit;
   }
 
   /** See {@linkcode CopyPlan}. */

@@ -44,7 +44,7 @@ const PERIOD = 0, FLUSHED = 1, CLEANED = 2;
 /** See the module text. */
 export class RegionKeeper implements Completer {
   /** Bytes of a region. */
-  readonly region: number;
+  region: number;
   readonly #recent = new Uint8Array(REGION_MAP_BYTES);
   readonly #older = new Uint8Array(REGION_MAP_BYTES);
   /** Regions that the flush under way is for. */
@@ -71,6 +71,20 @@ export class RegionKeeper implements Completer {
   adopt(map: Uint8Array): void {
     for (let i = 0; i < map.length; i++) this.#older[i] |= map[i];
     this.#arm();
+  }
+
+  /** The volume has grown: regions may be larger from now on. */
+  resize(): void {
+    const before = this.region;
+    this.region = regionBytes(this.volume.bytes);
+    if (this.region === before) return;
+    for (const map of [this.#recent, this.#older, this.#candidates]) {
+      const old = map.slice();
+      map.fill(0);
+      for (let [first, count] = nextRun(old, 0); count > 0; [first, count] = nextRun(old, first + count)) {
+        setRegions(map, this.region, first * before, count * before);
+      }
+    }
   }
 
   /** Ends. */

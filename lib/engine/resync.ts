@@ -54,7 +54,6 @@ export class Resync implements CopyPlan {
 
   /** Begins. The volume has been started and reads from one copy. */
   start(): void {
-    this.volume.copyTo = this.volume.replicas.readersMask;
     const { readers } = this.volume.replicas;
     this.#source = readers[0];
     this.#bytes =
@@ -64,11 +63,16 @@ export class Resync implements CopyPlan {
         0;
     if (readers.length < 2) return this.#finish();
     this.#asking = readers.length;
-    [...readers].forEach((link, place) => this.#ask(link, place));
+    for (const link of [...readers]) this.#ask(link);
+  }
+
+  /** See {@linkcode CopyPlan}. */
+  get to(): number {
+    return this.volume.replicas.readersMask;
   }
 
   /** Asks one replica for its map; without one everything may differ there. */
-  #ask(link: Link, place: number): void {
+  #ask(link: Link): void {
     const { volume, pool } = this;
     const at = (link.features & Feature.REGIONS) !== 0 ? pool.allocate(REGION_MAP_BYTES) : NO_BUFFER;
     const told = (result: number) => {
@@ -84,7 +88,8 @@ export class Resync implements CopyPlan {
       REGION_MAP_BYTES,
       at,
       { complete: (_, result) => told(result) },
-      place,
+      0,
+      link.bit,
     );
   }
 

@@ -22,6 +22,8 @@ export const SlotState = {
   ENDING: 4,
   /** The result is known and waits for the members to be recorded. */
   HELD: 5,
+  /** Written to the complete copies; the edges are being copied to one that has no blocks of its own there. */
+  MENDING: 6,
 } as const;
 
 const MASK = (1 << SLOT_BITS) - 1;
@@ -50,6 +52,10 @@ export class Slots {
   readonly bad: Uint32Array = new Uint32Array(SLOTS);
   /** Bits of links whose error was lack of space. */
   readonly full: Uint32Array = new Uint32Array(SLOTS);
+  /** COPY: bits of the links that get the data. */
+  readonly to: Uint32Array = new Uint32Array(SLOTS);
+  /** Edges of a write that a layered copy did not get; see mend.ts. */
+  readonly mend: Uint8Array = new Uint8Array(SLOTS);
   /** Links that still use the slot's buffer. */
   readonly holds: Uint8Array = new Uint8Array(SLOTS);
   /** What the request will be answered with, once it is known. */
@@ -75,6 +81,7 @@ export class Slots {
       this.good[slot] =
       this.bad[slot] =
       this.full[slot] =
+      this.mend[slot] =
         0;
     this.holds[slot] = 0;
     this.#uses[slot]++;
@@ -110,18 +117,25 @@ export const InnerOp = {
   CLEAN: 9,
   /** Asks one replica for its map of dirty regions. */
   REGIONS: 10,
+  /** As COPY, within a change that has the range to itself already. */
+  MEND: 11,
 } as const;
 
 /** One of {@linkcode InnerOp}. */
 export type InnerOp = typeof InnerOp[keyof typeof InnerOp];
 
 /** Operations that other changes of the same range must wait for, and that wait for them. */
-export function changes(op: Op | InnerOp): boolean {
+export function changes(op: number): boolean {
   return op === InnerOp.COPY || op === InnerOp.CLEAN || op === Op.WRITE || op === Op.UNMAP ||
     op === Op.WRITE_DURABLE;
 }
 
-/** True while an operation waits for data from a replica. A COPY does until its source has answered. */
+/** True for the operations that read from one copy and write to others. */
+export function copies(op: number): boolean {
+  return op === InnerOp.COPY || op === InnerOp.MEND;
+}
+
+/** True while an operation waits for data from a replica. A copying one does until its source has answered. */
 export function reads(op: number, good: number): boolean {
-  return op === Op.READ || op === InnerOp.REGIONS || (op === InnerOp.COPY && good === 0);
+  return op === Op.READ || op === InnerOp.REGIONS || (copies(op) && good === 0);
 }

@@ -1,0 +1,148 @@
+/**
+ * A set of 4 KiB blocks of a volume, small while few or long ranges are in it: what a copy missed, or what was
+ * trimmed behind its back.
+ *
+ * Blocks are kept in chunks of 128 MiB. An empty or a full chunk costs a byte, any other a page of bits. The
+ * pages are bounded: when more are needed than there may be, the set counts as overflown and is good for nothing.
+ *
+ * @module
+ */
+
+/** Bytes of a block: the unit in which replicas know what was written. */
+export const SET_BLOCK_BYTES = 4096;
+
+const CHUNK_PAGE_BYTES = 4096;
+const CHUNK_BLOCKS = CHUNK_PAGE_BYTES * 8;
+
+/** Most pages of a set: 8 MiB of memory, enough for scattered writes all over 256 GiB. */
+export const MAX_PAGES = 2048;
+
+/** States of a chunk. */
+const EMPTY = 0, FULL = 1, MIXED = 2;
+
+/** See the module text. */
+export class BlockSet {
+  #states: Uint8Array;
+  readonly #pages = new Map<number, Uint8Array>();
+  #overflown = false;
+  #count = 0;
+
+  /** An empty set. @param bytes of the volume */
+  constructor(bytes: number, readonly maxPages: number = MAX_PAGES) {
+    this.#states = new Uint8Array(Math.ceil(bytes / SET_BLOCK_BYTES / CHUNK_BLOCKS));
+  }
+
+  /** More would have been needed than may be kept: what the set holds is not complete. */
+  get overflown(): boolean {
+    return this.#overflown;
+  }
+
+  /** Blocks in the set. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Adds every block that a range touches. */
+  addTouched(offset: number, length: number): void {
+    this.#change(
+      Math.floor(offset / SET_BLOCK_BYTES),
+      Math.ceil((offset + length) / SET_BLOCK_BYTES),
+      true,
+    );
+  }
+
+  /** Adds every block that lies wholly in a range, as an unmap treats it. */
+  addWhole(offset: number, length: number): void {
+    this.#change(
+      Math.ceil(offset / SET_BLOCK_BYTES),
+      Math.floor((offset + length) / SET_BLOCK_BYTES),
+      true,
+    );
+  }
+
+  /** Takes every block out that a range touches. */
+  removeTouched(offset: number, length: number): void {
+    this.#change(
+      Math.floor(offset / SET_BLOCK_BYTES),
+      Math.ceil((offset + length) / SET_BLOCK_BYTES),
+      false,
+    );
+  }
+
+  /** True when a block is in the set. */
+  has(block: number): boolean {
+    const chunk = Math.floor(block / CHUNK_BLOCKS), bit = block % CHUNK_BLOCKS;
+    const state = this.#states[chunk] ?? EMPTY;
+    if (state !== MIXED) return state === FULL;
+    const page = this.#pages.get(chunk);
+    return page !== undefined && (page[bit >> 3] & (1 << (bit & 7))) !== 0;
+  }
+
+  /**
+   * The next run of blocks from a block on.
+   * @param most longest run told at once, blocks
+   * @returns [first, count], count 0 when there is none
+   */
+  next(from: number, most: number): [first: number, count: number] {
+    const end = this.#states.length * CHUNK_BLOCKS;
+    let first = from;
+    while (first < end && !this.has(first)) {
+      const chunk = Math.floor(first / CHUNK_BLOCKS);
+      first = this.#states[chunk] === EMPTY ? (chunk + 1) * CHUNK_BLOCKS : first + 1;
+    }
+    let last = first;
+    while (last < end && last - first < most && this.has(last)) last++;
+    return [Math.min(first, end), last - first];
+  }
+
+  #change(from: number, to: number, add: boolean): void {
+    const end = Math.min(to, this.#states.length * CHUNK_BLOCKS);
+    for (let block = from; block < end;) {
+      const chunk = Math.floor(block / CHUNK_BLOCKS), start = chunk * CHUNK_BLOCKS;
+      const until = Math.min(end, start + CHUNK_BLOCKS);
+      this.#changeChunk(chunk, block - start, until - start, add);
+      block = until;
+    }
+  }
+
+  #changeChunk(chunk: number, from: number, to: number, add: boolean): void {
+    const state = this.#states[chunk];
+    if (state === (add ? FULL : EMPTY)) return;
+    if (from === 0 && to === CHUNK_BLOCKS) {
+      this.#count += (add ? CHUNK_BLOCKS : 0) - this.#chunkCount(chunk);
+      this.#pages.delete(chunk);
+      this.#states[chunk] = add ? FULL : EMPTY;
+      return;
+    }
+    const page = this.#page(chunk);
+    if (!page) return;
+    for (let bit = from; bit < to; bit++) {
+      const mask = 1 << (bit & 7), was = (page[bit >> 3] & mask) !== 0;
+      if (was === add) continue;
+      page[bit >> 3] ^= mask;
+      this.#count += add ? 1 : -1;
+    }
+  }
+
+  #page(chunk: number): Uint8Array | undefined {
+    const found = this.#pages.get(chunk);
+    if (found) return found;
+    if (this.#pages.size >= this.maxPages) {
+      this.#overflown = true;
+      return undefined;
+    }
+    const page = new Uint8Array(CHUNK_PAGE_BYTES).fill(this.#states[chunk] === FULL ? 0xff : 0);
+    this.#pages.set(chunk, page);
+    this.#states[chunk] = MIXED;
+    return page;
+  }
+
+  #chunkCount(chunk: number): number {
+    if (this.#states[chunk] !== MIXED) return this.#states[chunk] === FULL ? CHUNK_BLOCKS : 0;
+    let count = 0;
+    for (const byte of this.#pages.get(chunk) ?? []) {
+      for (let rest = byte; rest !== 0; rest &= rest - 1) count++;
+    }
+    return count;
+  }
+}
