@@ -7,7 +7,7 @@ import "../lib/rpc/setup.ts";
 import { replicaBackend } from "../lib/engine/backend.ts";
 import { controllerHandlers } from "../lib/engine/control_service.ts";
 import { Controller, StartError } from "../lib/engine/controller.ts";
-import { REPLICA_TIMEOUT_MS } from "../lib/engine/limits.ts";
+import { REPLICA_TIMEOUT_MS, SNAPSHOT_MAX_COUNT } from "../lib/engine/limits.ts";
 import type { ThreadEvent } from "../lib/engine/thread.ts";
 import type { VolumeOptions } from "../lib/engine/volume_options.ts";
 import { VolumeThread } from "../lib/io/mailbox.ts";
@@ -41,6 +41,9 @@ interface Flags {
   readonly engineReplicaTimeout: string;
   readonly dataServerProtocol: string;
   readonly allowMissingReplicas: boolean;
+  readonly unmapMarkSnapChainRemoved: boolean;
+  readonly snapshotMaxCount: string;
+  readonly snapshotMaxSize: string;
   readonly localReplica?: string;
 }
 
@@ -88,10 +91,14 @@ function commandLine() {
     .option("--data-server-protocol <kind>", "tcp or unix", "tcp")
     .option("--local-replica <address>", "replica on this machine: reads prefer it")
     .option("--allow-missing-replicas", "start though replicas that were complete are not given", false)
-    .option("--unmap-mark-snap-chain-removed", "accepted for compatibility", false)
+    .option(
+      "--unmap-mark-snap-chain-removed",
+      "an unmap marks the snapshots below the head as removed",
+      false,
+    )
     .option("--file-sync-http-client-timeout <seconds>", "accepted for compatibility", "5")
-    .option("--snapshot-max-count <n>", "accepted for compatibility", "250")
-    .option("--snapshot-max-size <size>", "accepted for compatibility", "")
+    .option("--snapshot-max-count <n>", "limit for snapshots, 1 to 250", "250")
+    .option("--snapshot-max-size <size>", "limit for the space of all snapshots together; 0 = none", "0")
     .option("--rebuild-sync-concurrent-limit <n>", "accepted for compatibility", "1")
     .action((volume: string, flags: Flags, command) => controller(volume, flags, command.optsWithGlobals()));
   return root;
@@ -129,6 +136,12 @@ function frontendOptions(volume: string, flags: Flags): FrontendOptions {
   const chap = flags.frontend === "iscsi" ? readChap(flags.chapFile) : undefined;
   const listen = parseDataAddress(flags.frontendListen ?? defaultListen(flags.frontend, volume));
   return { listen, ...(chap ? { chap } : {}) };
+}
+
+function snapshotCount(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 1 && count <= SNAPSHOT_MAX_COUNT) return count;
+  throw new UsageError(`--snapshot-max-count ${text}: expected 1 to ${SNAPSHOT_MAX_COUNT}`);
 }
 
 function timeoutMs(text: string): number {
@@ -177,6 +190,10 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
     frontendOptions: options,
     frontendHost: host,
     log,
+    limits: { count: snapshotCount(flags.snapshotMaxCount), bytes: parseSize(flags.snapshotMaxSize || "0") },
+    unmapMark: flags.unmapMarkSnapChainRemoved,
+    clocks: { wall: () => Date.now(), monotonic: () => performance.now() },
+    newName: () => crypto.randomUUID(),
   });
   onEvent = (event) => control.onEvent(event);
   await serveVolume(control, thread, { flags, identity, log, host });

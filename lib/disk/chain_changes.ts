@@ -13,7 +13,7 @@ import { BLOCK_BYTES } from "./block_map.ts";
 import { type DiskCore, failure } from "./core.ts";
 import { dropDisk } from "./disk_files.ts";
 import { type DiskRecord, encodeDiskRecord, recordTime } from "./disk_record.ts";
-import { type DiskSet, MAX_RECORD_BYTES } from "./disk_set.ts";
+import { type DiskSet, MAX_RECORD_BYTES, readDiskSet } from "./disk_set.ts";
 import { ReplicaStateError } from "./errors.ts";
 import type { Folds } from "./folds.ts";
 import { type Layers, MAX_CHAIN, NO_FILE } from "./layers.ts";
@@ -345,6 +345,22 @@ export class ChainChanges {
     const { size } = this.#replica.meta();
     return openChain(files, { directory, chain, size, direct: core.direct, backingFile, unclean: false })
       .layers;
+  }
+
+  /**
+   * Goes on with the files and records as they are on the disk now: others have changed them, as in a rebuild.
+   * @throws {ChainError} {@linkcode IoError} everything is as before then
+   */
+  reload(): void {
+    const { io: { files }, set } = this.#replica, { head, parent } = this.#replica.meta();
+    this.#replica.folds.refuse("reload", ...set.records.keys());
+    this.#replica.settle("reload");
+    const found = readDiskSet(files, set.directory, files.list(set.directory));
+    const layers = this.#openLayers(found.chain(head));
+    set.become(found);
+    this.#adopt(layers);
+    const now = set.get(head)?.parent ?? "";
+    if (now !== parent) this.#replica.writeMeta({ ...this.#replica.meta(), parent: now });
   }
 
   /** Goes on with other files. */

@@ -50,6 +50,14 @@ export class DiskSet {
     this.#broken.delete(disk);
   }
 
+  /** Takes over what another set of the same directory knows. */
+  become(other: DiskSet): void {
+    this.#records.clear();
+    this.#broken.clear();
+    for (const [disk, record] of other.records) this.#records.set(disk, record);
+    for (const [disk, error] of other.broken) this.#broken.set(disk, error);
+  }
+
   /** Notes that a disk's record cannot be used. */
   putBroken(disk: string, error: MetadataError): void {
     this.#broken.set(disk, error);

@@ -33,12 +33,54 @@ export interface Backend {
   close(): Promise<void>;
   /** Notes durably that a rebuild was begun or ended. A copy with the note is not used at a start. */
   setRebuilding(rebuilding: boolean): Promise<void>;
+  /** Everything it tells about itself, with all disks. */
+  describe(): Promise<ptypes.IReplica>;
+  /** Takes a snapshot. */
+  snapshot(snapshot: SnapshotRequest): Promise<void>;
+  /** Grows. */
+  expand(bytes: number): Promise<void>;
+  /** Goes back to a disk. @param created time of the new head */
+  revert(disk: string, created: string): Promise<void>;
+  /** Tells it the volume's settings. */
+  configure(settings: ReplicaSettings): Promise<void>;
+  /** Sets its count of writes. */
+  setRevisionCounter(count: number): Promise<void>;
+  /** Removes a disk with its files, whatever depends on it. */
+  removeDisk(disk: string): Promise<void>;
+  /** Its files were changed by others: it looks at them anew. */
+  reload(): Promise<void>;
   /** Frees the connection. */
   dispose(): void;
 }
 
+/** A snapshot to be taken. */
+export interface SnapshotRequest {
+  /** Its name, without prefix and suffix. */
+  readonly name: string;
+  /** Wanted by a user, not by the system. */
+  readonly userCreated: boolean;
+  /** RFC 3339, UTC. */
+  readonly created: string;
+  /** Labels. */
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** Settings of the volume that replicas act on. */
+export interface ReplicaSettings {
+  /** An unmap marks the snapshots below the head as removed. */
+  readonly unmapMark: boolean;
+  /** Limit for snapshots. */
+  readonly snapshotMaxCount: number;
+  /** Limit for their allocated bytes; 0 = none. */
+  readonly snapshotMaxSize: number;
+}
+
 /** What a replica tells. */
 export interface BackendInfo extends Omit<Candidate, "name" | "unclean"> {
+  /** Snapshots that are not marked as removed, and their allocated bytes. */
+  readonly snapshotCountUsage: number;
+  /** See {@linkcode BackendInfo.snapshotCountUsage}. */
+  readonly snapshotSizeUsage: number;
   /** Written to since it was opened, or not closed in order before. */
   readonly dirty: boolean;
   /** Bits of `Feature`; 0 from Longhorn. */
@@ -96,6 +138,40 @@ class ReplicaBackend implements Backend {
     await this.#client.unary("rebuildingSet", { rebuilding });
   }
 
+  async describe(): Promise<ptypes.IReplica> {
+    return (await this.#client.unary("replicaGet", {})).replica ?? {};
+  }
+
+  async snapshot({ name, userCreated, created, labels }: SnapshotRequest): Promise<void> {
+    await this.#client.unary("replicaSnapshot", { name, userCreated, created, labels: { ...labels } });
+  }
+
+  async expand(bytes: number): Promise<void> {
+    await this.#client.unary("replicaExpand", { size: bytes });
+  }
+
+  async revert(name: string, created: string): Promise<void> {
+    await this.#client.unary("replicaRevert", { name, created });
+  }
+
+  async configure({ unmapMark, snapshotMaxCount, snapshotMaxSize }: ReplicaSettings): Promise<void> {
+    await this.#client.unary("unmapMarkDiskChainRemovedSet", { enabled: unmapMark });
+    await this.#client.unary("snapshotMaxCountSet", { count: snapshotMaxCount });
+    await this.#client.unary("snapshotMaxSizeSet", { size: snapshotMaxSize });
+  }
+
+  async setRevisionCounter(counter: number): Promise<void> {
+    await this.#client.unary("revisionCounterSet", { counter });
+  }
+
+  async removeDisk(name: string): Promise<void> {
+    await this.#client.unary("diskRemove", { name, force: true });
+  }
+
+  async reload(): Promise<void> {
+    await this.#client.unary("replicaReload", {});
+  }
+
   dispose(): void {
     this.#client.close();
   }
@@ -122,7 +198,10 @@ export function describeReplica(replica: ptypes.IReplica | null | undefined): Ba
     headModifiedNs: replica.lastModifyTime ?? 0,
     headBytes: replica.headFileSize ?? 0,
     dirty: replica.dirty ?? false,
-    chainLength: replica.chain?.length ?? 0,
+    chain: replica.chain ?? [],
+    disks: new Map(Object.entries(replica.disks ?? {}).map(([name, disk]) => [name, disk.removed ?? false])),
+    snapshotCountUsage: replica.snapshotCountUsage ?? 0,
+    snapshotSizeUsage: replica.snapshotSizeUsage ?? 0,
     features: replica.droverFeatures ?? 0,
     id: replica.drover?.id ?? "",
     generation: replica.drover?.generation ?? 0,

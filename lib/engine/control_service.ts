@@ -24,13 +24,10 @@ const MODES: Record<Mode, ptypes.ReplicaMode> = {
   ERR: ptypes.ReplicaMode.ERR,
 };
 
-/** Limits that the API reports; the features behind them are not part of the engine yet. */
-const SNAPSHOT_MAX_COUNT = 250;
-
 /** The handlers. @param clock monotonic milliseconds */
 export function controllerHandlers(controller: Controller, clock: () => number): Handlers<ControllerMethods> {
   const metrics = new MetricsWindow(clock);
-  const volume = () => describe(controller);
+  const volume = () => describe(controller), { changes } = controller;
   const replica = (name: string) => {
     const found = controller.replicas().find((r) => r.name === normal(name));
     if (!found) throw notFound(name);
@@ -73,24 +70,76 @@ export function controllerHandlers(controller: Controller, clock: () => number):
       controller.options.log.info("requests under way", { requests: info.requests });
       return {};
     },
-    volumeSnapshot: unimplemented,
-    volumeRevert: unimplemented,
-    volumeExpand: unimplemented,
-    volumeUnmapMarkSnapChainRemovedSet: unimplemented,
-    volumeSnapshotMaxCountSet: unimplemented,
-    volumeSnapshotMaxSizeSet: unimplemented,
-    volumeIO: unimplemented,
-    controllerReplicaCreate: async (request) => {
-      if (request.mode !== ptypes.ReplicaMode.WO || request.snapshotRequired) return unimplemented();
-      await controller.addReplica(normal(request.address));
-      return replica(request.address);
+    volumeSnapshot: async ({ name, labels, freezeFilesystem }) => ({
+      name: await changes.snapshot(name, { userCreated: true, labels, freeze: freezeFilesystem }),
+    }),
+    volumeRevert: async ({ name }) => {
+      await changes.revert(name);
+      return volume();
     },
-    replicaPrepareRebuild: unimplemented,
-    replicaVerifyRebuild: unimplemented,
-    replicaRebuildConcurrentSyncLimitSet: unimplemented,
-    replicaRebuildConcurrentSyncLimitGet: unimplemented,
+    volumeExpand: ({ size }) => {
+      changes.expand(Number(size));
+      return volume();
+    },
+    volumeUnmapMarkSnapChainRemovedSet: async ({ enabled }) => {
+      await changes.setUnmapMark(enabled);
+      return volume();
+    },
+    volumeSnapshotMaxCountSet: async ({ count }) => {
+      await changes.setLimits({ count });
+      return volume();
+    },
+    volumeSnapshotMaxSizeSet: async ({ size }) => {
+      await changes.setLimits({ bytes: Number(size) });
+      return volume();
+    },
+    volumeIO: unimplemented,
+    ...rebuildHandlers(controller, replica),
   };
 }
+
+/** The part that drivers of a rebuild call. */
+function rebuildHandlers(
+  { additions }: Controller,
+  replica: (name: string) => ptypes.IControllerReplica,
+): Pick<Handlers<ControllerMethods>, RebuildMethod> {
+  let sources = 1;
+  return {
+    controllerReplicaCreate: async (request) => {
+      if (request.mode !== ptypes.ReplicaMode.WO) return unimplemented();
+      await additions.add(normal(request.address), request.snapshotRequired);
+      return replica(request.address);
+    },
+    replicaPrepareRebuild: async ({ address }) => {
+      const files = await additions.prepare(normal(address));
+      return {
+        replica: replica(address),
+        syncFileInfoList: files.map(({ name, bytes }) => ({
+          fromFileName: name,
+          toFileName: name,
+          actualSize: bytes,
+        })),
+      };
+    },
+    replicaVerifyRebuild: async ({ address }) => {
+      await additions.verify(normal(address));
+      return replica(address);
+    },
+    replicaRebuildConcurrentSyncLimitSet: ({ limit }) => {
+      if (limit <= 0) throw new RpcError(Code.UNKNOWN, `the limit must be above 0, not ${limit}`);
+      sources = limit;
+      return {};
+    },
+    replicaRebuildConcurrentSyncLimitGet: () => ({ limit: sources }),
+  };
+}
+
+type RebuildMethod =
+  | "controllerReplicaCreate"
+  | "replicaPrepareRebuild"
+  | "replicaVerifyRebuild"
+  | "replicaRebuildConcurrentSyncLimitSet"
+  | "replicaRebuildConcurrentSyncLimitGet";
 
 /** Addresses come as `tcp://h:p` and as bare `h:p`. */
 function normal(address: string): string {
@@ -119,7 +168,7 @@ export function versionOutput(): ptypes.IVersionOutput {
 }
 
 function describe(controller: Controller): ptypes.IVolume {
-  const { frontend } = controller;
+  const { frontend, changes: { expansion, limits, unmapMark } } = controller;
   return {
     name: controller.options.name,
     size: controller.bytes,
@@ -127,6 +176,11 @@ function describe(controller: Controller): ptypes.IVolume {
     endpoint: frontend.endpoint,
     frontend: frontend.kind,
     frontendState: frontend.kind === "" ? "" : frontend.up ? "up" : "down",
-    snapshotMaxCount: SNAPSHOT_MAX_COUNT,
+    isExpanding: expansion.running,
+    lastExpansionError: expansion.error,
+    lastExpansionFailedAt: expansion.failedAt,
+    unmapMarkSnapChainRemoved: unmapMark,
+    snapshotMaxCount: limits.count,
+    snapshotMaxSize: limits.bytes,
   };
 }

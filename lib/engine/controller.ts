@@ -5,53 +5,103 @@
  * @module
  */
 import { Code, RpcError } from "../rpc/mod.ts";
-import { type Backend, plainReason } from "./backend.ts";
-import { type Candidate, elect, type Election } from "./election.ts";
+import { Additions } from "./additions.ts";
+import { type Backend, type BackendInfo, plainReason } from "./backend.ts";
+import { type Freezer, VolumeChanges } from "./changes.ts";
 import {
   type ControllerHand,
   type ControllerOptions,
-  type KnownReplica,
   type Opened,
   StartError,
   type Takeover,
-  type VolumeCalls,
 } from "./controller_options.ts";
+import { CopyTable, type VolumeCalls } from "./copy_table.ts";
+import { type Candidate, elect, type Election } from "./election.ts";
+import { THREAD_TIMEOUT_MS } from "./limits.ts";
 import type { Mode } from "./link.ts";
 import type { DialBody, StartBody, ThreadEvent, ThreadInfo } from "./thread.ts";
 
-export {
-  type ControllerOptions,
-  type FrontendHost,
-  StartError,
-  type VolumeCalls,
-} from "./controller_options.ts";
+export { type ControllerOptions, type FrontendHost, StartError } from "./controller_options.ts";
+export { type VolumeCalls } from "./copy_table.ts";
 
 /** ENODATA: no replica can be used. Callers mark all replicas failed on it. */
 const EXIT_NO_DATA = 61;
 
-/** Time for the volume thread to dial, to record members, to start a frontend; milliseconds. */
-const THREAD_TIMEOUT_MS = 60_000;
-
 /** See the module text. */
 export class Controller {
-  readonly #replicas = new Map<string, KnownReplica>();
-  #bytes: number;
+  readonly #copies: CopyTable;
   #started = false;
   #frontend: string;
   #endpoint = "";
   #frontendUp = false;
   #leaving = false;
   #generation = 0;
+  /** Size of the volume, bytes. */
+  bytes: number;
+  /** Snapshots, growth, limits. */
+  readonly changes: VolumeChanges;
+  /** Copies that join. */
+  readonly additions: Additions;
 
   /** Starts nothing yet. */
   constructor(readonly thread: VolumeCalls, readonly options: ControllerOptions) {
-    this.#bytes = options.bytes;
+    this.bytes = options.bytes;
     this.#frontend = options.frontend;
+    this.#copies = new CopyTable(options.name, thread, options.log);
+    this.changes = new VolumeChanges(this);
+    Object.assign(this.changes.limits, options.limits);
+    this.changes.unmapMark = options.unmapMark ?? false;
+    this.additions = new Additions(this);
   }
 
-  /** Size of the volume, bytes. */
-  get bytes(): number {
-    return this.#bytes;
+  /** The copies. */
+  get copies(): CopyTable {
+    return this.#copies;
+  }
+
+  /** Of this engine; 0 before a start. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** True while a host sees the volume as a disk. */
+  get frontendUp(): boolean {
+    return this.#frontendUp;
+  }
+
+  /** See {@linkcode ControllerOptions.freezer}. */
+  get freezer(): Freezer | undefined {
+    return this.#frontendUp ? this.options.freezer : undefined;
+  }
+
+  /** The copies count their writes. */
+  get counting(): boolean {
+    return !this.options.revisionCounterDisabled;
+  }
+
+  /** Wall clock as records hold times. */
+  now(): string {
+    return new Date(this.options.clocks.wall()).toISOString().replace(/\.\d+Z$/, "Z");
+  }
+
+  /** Monotonic milliseconds. */
+  clock(): number {
+    return this.options.clocks.monotonic();
+  }
+
+  /** A name that no other snapshot has. */
+  newName(): string {
+    return this.options.newName();
+  }
+
+  /** Makes the backend of an address. */
+  backend(address: string): Backend {
+    return this.options.backend(address);
+  }
+
+  /** Connects to a copy that joins, and opens it. */
+  async open(backend: Backend): Promise<BackendInfo> {
+    return (await this.#open(backend, false)).info;
   }
 
   /** True between a start and a shutdown. */
@@ -66,7 +116,7 @@ export class Controller {
 
   /** Replicas with their modes. */
   replicas(): { readonly name: string; readonly mode: Mode; readonly reason: string }[] {
-    return [...this.#replicas].map(([name, { mode, reason }]) => ({ name, mode, reason }));
+    return [...this.#copies.entries()].map(([name, { mode, reason }]) => ({ name, mode, reason }));
   }
 
   /** Handles what the volume thread tells unasked. */
@@ -79,7 +129,7 @@ export class Controller {
     }
     if (event.event === "frontend") return this.options.frontendHost?.onEvent(event);
     if (event.event === "filled") {
-      this.#filled(event.name, event.failure).catch((error) => this.#refuse(event.name, plainReason(error)));
+      void this.additions.filled(event.name, event.failure);
       return;
     }
     if (event.event === "equal") {
@@ -88,16 +138,7 @@ export class Controller {
     }
     if (this.#leaving) return;
     log.error("replica failed", { replica: event.name, reason: event.reason });
-    this.#failed(event.name, event.reason);
-  }
-
-  #failed(name: string, reason: string): void {
-    const replica = this.#replicas.get(name);
-    if (!replica || replica.mode === "ERR") return;
-    replica.mode = "ERR";
-    replica.reason = reason;
-    // It may still be open: closing it lets the next start, or a rebuild, find it in order.
-    replica.backend.close().catch(() => {});
+    this.#copies.failed(event.name, event.reason);
   }
 
   /**
@@ -109,7 +150,7 @@ export class Controller {
     const twice = addresses.find((address, i) => addresses.indexOf(address) !== i);
     if (twice !== undefined) throw new StartError(`replica ${twice} was given twice`, 1);
     const backends = addresses.map(this.options.backend);
-    for (const backend of backends) this.#replicas.set(backend.name, { backend, mode: "WO", reason: "" });
+    for (const backend of backends) this.#copies.add(backend);
     const { takeover } = this.options;
     let unavailable = false;
     const opened: Opened[] = [];
@@ -120,7 +161,7 @@ export class Controller {
         );
       } catch (error) {
         unavailable ||= error instanceof RpcError && error.code === Code.UNAVAILABLE;
-        await this.#refuse(backend.name, plainReason(error));
+        await this.#copies.fail(backend.name, plainReason(error));
       }
     }));
     try {
@@ -148,17 +189,18 @@ export class Controller {
 
   /** For the engine that takes over in a live upgrade. */
   hand(): ControllerHand {
+    const { copies } = this;
     return {
-      replicas: this.#replicas,
+      replicas: new Map(copies.entries()),
       generation: this.#generation,
       leaving: (on) => this.#leaving = on,
       regained: (generation) => {
         this.#generation = generation;
-        for (const { backend } of this.#replicas.values()) backend.generation = generation;
+        for (const [, { backend }] of copies.entries()) backend.generation = generation;
       },
       gone: () => {
-        for (const { backend } of this.#replicas.values()) backend.dispose();
-        this.#replicas.clear();
+        for (const [, { backend }] of copies.entries()) backend.dispose();
+        copies.clear();
         this.#started = this.#frontendUp = false;
       },
     };
@@ -199,7 +241,7 @@ export class Controller {
   }
 
   async #begin(election: Election, unavailable: boolean): Promise<void> {
-    for (const { name, reason } of election.refused) await this.#refuse(name, reason);
+    for (const { name, reason } of election.refused) await this.#copies.fail(name, reason);
     if (election.chosen.length === 0) {
       const why = this.replicas().map(({ name, reason }) => `${name}: ${reason}`).join("; ");
       const text = unavailable ? "service unavailable" : "replica error";
@@ -215,15 +257,17 @@ export class Controller {
         1,
       );
     }
-    this.#bytes = election.bytes;
+    this.bytes = election.bytes;
     this.#generation = election.generation;
-    for (const { backend } of this.#replicas.values()) backend.generation = election.generation;
-    const names = election.chosen.map((c) => c.name);
+    for (const [, { backend }] of this.#copies.entries()) backend.generation = election.generation;
+    for (const { name } of election.chosen) await this.#configure(this.#copies.find(name).backend);
+    const names = election.chosen.map((c) => c.name).filter((name) => this.#copies.get(name)?.mode === "WO");
+    if (names.length === 0) throw new StartError("no available backend due to replica error", EXIT_NO_DATA);
     const body: StartBody = { names, generation: election.generation, readFromOne: election.unclean };
     await this.thread.call("start", body, THREAD_TIMEOUT_MS);
     for (const name of names) {
-      const replica = this.#replicas.get(name);
-      if (replica && replica.mode !== "ERR") replica.mode = "RW";
+      const copy = this.#copies.get(name);
+      if (copy && copy.mode !== "ERR") copy.mode = "RW";
     }
     this.options.log.info("volume started", {
       volume: this.options.name,
@@ -233,16 +277,20 @@ export class Controller {
     });
   }
 
-  async #refuse(name: string, reason: string): Promise<void> {
-    this.options.log.warn("replica not used", { replica: name, reason });
-    this.#failed(name, reason);
-    await this.thread.call("fail", { name, reason }).catch(() => {});
+  /** A copy that does not take the settings would act on others than the rest. */
+  async #configure(backend: Backend): Promise<void> {
+    try {
+      await this.changes.push(backend);
+    } catch (error) {
+      await this.#copies.fail(backend.name, plainReason(error));
+    }
   }
 
   /** Starts a frontend. @throws {RpcError} when one is up */
   async startFrontend(kind: string): Promise<void> {
     if (kind === "") throw new RpcError(Code.UNKNOWN, "cannot start empty frontend");
     if (this.#frontendUp) throw new RpcError(Code.UNKNOWN, `frontend ${this.#frontend} is up already`);
+    if (this.changes.expansion.running) throw new RpcError(Code.UNKNOWN, "an expansion is under way");
     const { frontendHost: host, frontendOptions: options = {} } = this.options;
     const inThread = async (options: unknown) =>
       await this.thread.call("frontend", { kind, options }, THREAD_TIMEOUT_MS) as string;
@@ -263,61 +311,20 @@ export class Controller {
   }
 
   /**
-   * Adds an empty copy and begins to fill it; it is WO until it is complete. Returns when it gets all writes.
-   * @throws {RpcError} when it is not empty, or the volume has snapshots, or a copy is being filled
+   * Adds a copy; see {@linkcode Additions.add}.
+   * @throws {RpcError} when it cannot join
    */
-  async addReplica(address: string): Promise<void> {
-    const backend = this.options.backend(address), { name } = backend;
-    if (this.#replicas.has(name)) return backend.dispose();
-    const refuse = (why: string) => new RpcError(Code.UNKNOWN, `cannot add replica ${name}: ${why}`);
-    try {
-      if ([...this.#replicas.values()].some((r) => r.mode === "WO")) {
-        throw refuse("can only have one WO replica at a time");
-      }
-      this.#replicas.set(name, { backend, mode: "WO", reason: "" });
-      const { info } = await this.#open(backend, false);
-      if (info.bytes !== this.#bytes) throw refuse(`its size is ${info.bytes}, the volume's ${this.#bytes}`);
-      if (info.chainLength !== 1 || info.headBytes > 0) {
-        throw refuse("it is not empty; delete and create it first");
-      }
-      await this.#refuseSnapshots(refuse);
-      backend.generation = this.#generation;
-      await backend.setRebuilding(true);
-      await this.thread.call("rebuild", { name }, THREAD_TIMEOUT_MS);
-      this.options.log.info("filling a new copy", { replica: name });
-    } catch (error) {
-      if (this.#replicas.get(name)?.backend === backend) await this.#forget(name, backend);
-      else backend.dispose();
-      throw error;
-    }
-  }
-
-  /** A new copy is filled block by block, so it would lack the files of snapshots. */
-  async #refuseSnapshots(refuse: (why: string) => RpcError): Promise<void> {
-    const source = [...this.#replicas.values()].find((r) => r.mode === "RW");
-    if (!source) throw refuse("no replica is complete");
-    const { chainLength } = await source.backend.get();
-    if (chainLength > 1) throw refuse("the volume has snapshots, which cannot be copied yet");
-  }
-
-  /** A new copy holds everything. The note that it does not goes first: a crash in between leaves it incomplete. */
-  async #filled(name: string, failure: string): Promise<void> {
-    const replica = this.#replicas.get(name), { log } = this.options;
-    if (!replica) return;
-    if (failure !== "") throw new Error(failure);
-    await replica.backend.setRebuilding(false);
-    await this.thread.call("promote", { name }, THREAD_TIMEOUT_MS);
-    replica.mode = "RW";
-    log.info("a new copy is complete", { replica: name });
+  addReplica(address: string, layers = false): Promise<void> {
+    return this.additions.add(address, layers);
   }
 
   /** Sets a replica's mode by order: ERR takes it out. */
   async setMode(name: string, mode: Mode): Promise<void> {
-    const replica = this.#find(name);
+    const replica = this.#copies.find(name);
     if (mode === "WO") throw new RpcError(Code.UNKNOWN, "cannot set to mode WO");
     if (mode === "ERR" && replica.mode !== "ERR") {
       await this.thread.call("fail", { name, reason: "set to ERR by order" });
-      this.#failed(name, "set to ERR by order");
+      this.#copies.failed(name, "set to ERR by order");
     }
   }
 
@@ -326,29 +333,14 @@ export class Controller {
    * @throws {RpcError} for the last one while the frontend is up
    */
   async removeReplica(name: string): Promise<void> {
-    const replica = this.#replicas.get(name);
+    const replica = this.#copies.get(name);
     if (!replica) return;
-    const others = [...this.#replicas.values()].filter((r) => r !== replica && r.mode === "RW");
+    const others = this.#copies.in("RW").filter((copy) => copy !== replica);
     if (this.#frontendUp && others.length === 0) {
       throw new RpcError(Code.UNKNOWN, "cannot remove last replica if volume is up");
     }
     if (this.#started) await this.thread.call("remove", { name }, THREAD_TIMEOUT_MS);
-    await this.#forget(name, replica.backend);
-  }
-
-  async #forget(name: string, backend: Backend): Promise<void> {
-    await this.thread.call("remove", { name }).catch(() => {});
-    this.#replicas.delete(name);
-    await backend.close().catch(() => {});
-    backend.dispose();
-  }
-
-  #find(name: string): KnownReplica {
-    const replica = this.#replicas.get(name);
-    if (!replica) {
-      throw new RpcError(Code.NOT_FOUND, `replica ${name} is not part of volume ${this.options.name}`);
-    }
-    return replica;
+    await this.#copies.forget(name, replica.backend);
   }
 
   /** Counters and modes of the volume thread. */
@@ -364,7 +356,7 @@ export class Controller {
     await this.thread.call("retire").catch(() => {});
     // Copies that may differ stay marked as not cleanly closed, so that the next start makes them equal.
     const differ = await this.info().then((info) => info.readsFromOne, () => false);
-    await Promise.all([...this.#replicas.values()].map(async ({ backend, mode }) => {
+    await Promise.all([...this.#copies.entries()].map(async ([, { backend, mode }]) => {
       if (!differ || mode !== "RW") {
         await backend.close().catch((error) => {
           if (mode === "RW") {
@@ -375,8 +367,8 @@ export class Controller {
       backend.dispose();
     }));
     await this.thread.call("close").catch(() => {});
-    for (const name of this.#replicas.keys()) await this.thread.call("remove", { name }).catch(() => {});
-    this.#replicas.clear();
+    for (const [name] of this.#copies.entries()) await this.thread.call("remove", { name }).catch(() => {});
+    this.#copies.clear();
     this.#started = this.#leaving = false;
   }
 }

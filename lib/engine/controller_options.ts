@@ -6,14 +6,9 @@
 import type { Logger } from "../log/log.ts";
 import type { Backend, BackendInfo } from "./backend.ts";
 import type { Election, ElectionRules } from "./election.ts";
-import type { Mode } from "./link.ts";
+import type { Freezer, SnapshotLimits } from "./changes.ts";
+import type { Copy } from "./copy_table.ts";
 import type { FrontendEvent } from "./thread.ts";
-
-/** The volume thread, as the main thread uses it. */
-export interface VolumeCalls {
-  /** Makes one of the calls of `EngineThread.handlers`. */
-  call(kind: string, body?: unknown, timeoutMs?: number): Promise<unknown>;
-}
 
 /**
  * The main thread's share of a frontend, for kinds that have one: a loop device, for instance, is attached by
@@ -40,16 +35,6 @@ export interface FrontendHost {
   forget(): void;
   /** Takes over what another engine gave, instead of `start`. */
   take(kind: string, given: unknown): void;
-}
-
-/** One replica as the main thread knows it. */
-export interface KnownReplica {
-  /** Its control service. */
-  readonly backend: Backend;
-  /** What it is used for. */
-  mode: Mode;
-  /** Why it is ERR, or "". */
-  reason: string;
 }
 
 /** A replica that can be used at a start. */
@@ -82,7 +67,7 @@ export interface Takeover {
 /** What a live upgrade sees of a controller, and changes in it; see `handover_giver.ts`. */
 export interface ControllerHand {
   /** All replicas by name. */
-  readonly replicas: ReadonlyMap<string, KnownReplica>;
+  readonly replicas: ReadonlyMap<string, Copy>;
   /** Of the present start. */
   readonly generation: number;
   /** While true, replicas that go are no failures. */
@@ -111,6 +96,16 @@ export interface ControllerOptions extends ElectionRules {
   readonly allowMissing: boolean;
   /** Where replicas that fail are told. */
   readonly log: Logger;
+  /** Limits for snapshots at the start. */
+  readonly limits?: Partial<SnapshotLimits>;
+  /** Unmaps mark the snapshots below the head as removed, at the start. */
+  readonly unmapMark?: boolean;
+  /** Freezes file systems on the volume, where there can be any. */
+  readonly freezer?: Freezer;
+  /** Wall clock, milliseconds since 1970, and a monotonic clock, milliseconds. */
+  readonly clocks: { wall(): number; monotonic(): number };
+  /** Makes names for snapshots. */
+  readonly newName: () => string;
 }
 
 /** A volume cannot start. `exitCode` is what the process ends with; 61 marks every replica as failed. */

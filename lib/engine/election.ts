@@ -7,8 +7,10 @@
  * @module
  */
 
+import { type Chain, largestGroup } from "./chains.ts";
+
 /** What one replica tells before a start. */
-export interface Candidate {
+export interface Candidate extends Chain {
   /** The address people know it by. */
   readonly name: string;
   /** Bytes of the volume as the replica has it. */
@@ -27,8 +29,6 @@ export interface Candidate {
   readonly headModifiedNs: number;
   /** Allocated bytes of the head. */
   readonly headBytes: number;
-  /** Files of the live chain, the head included. */
-  readonly chainLength: number;
   /** True when it was not closed cleanly before this opening. */
   readonly unclean: boolean;
   /** True when, besides, its machine restarted since: what was not flushed is gone there. */
@@ -114,7 +114,7 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
   const common = list.every((c) => c.bytes === list[0].bytes) ? list[0]?.bytes : undefined;
   const bytes = rules.currentBytes === 0 || common === rules.bytes ? rules.bytes : rules.currentBytes;
   list = keep(list, (c) => c.bytes === bytes, (c) => `size ${c.bytes} instead of ${bytes}`);
-  const empty = (c: Candidate) => c.generation === 0 && c.headBytes === 0 && c.chainLength === 1;
+  const empty = (c: Candidate) => c.generation === 0 && c.headBytes === 0 && c.chain.length <= 1;
   // Also a replica that cannot be used remembers who was complete.
   const generation = Math.max(0, ...candidates.map((c) => c.generation)) + 1;
   let missing: string[] = [];
@@ -138,6 +138,13 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
     }
     if (!rules.upgrade) list = byCounters(list, rules, keep);
   }
+  // A change of the volume (a snapshot, a revert) was made on some only when its engine died.
+  const group = new Set(largestGroup(list));
+  list = keep(
+    list,
+    (c) => group.has(c),
+    () => "its snapshots differ from those of the others: it missed a change",
+  );
   return { bytes, chosen: list, refused, generation, missing, unclean: list.some((c) => c.unclean) };
 }
 

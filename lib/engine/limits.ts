@@ -77,3 +77,21 @@ export const HOLD_TIMEOUT_MS = 20_000;
 
 /** Longest outage of a copy after which only what it missed is copied, milliseconds, by default. */
 export const OUTAGE_WINDOW_MS: number = 10 * 60_000;
+
+/** Most snapshots of a volume that are not marked as removed (Longhorn: 250). */
+export const SNAPSHOT_MAX_COUNT = 250;
+
+/** Most disks of a live chain, the head included (Longhorn: 250). */
+export const MAX_CHAIN_DISKS = 250;
+
+/** How long a change of the volume waits until copies are equal, and how often it looks; milliseconds. */
+export const EQUAL_WAIT_MS = { most: 60_000, step: 50 } as const;
+
+/** Time for the volume thread to dial, to record members, to start a frontend; milliseconds. */
+export const THREAD_TIMEOUT_MS = 60_000;
+
+/** Time to make up for trims on a copy that was filled from below, milliseconds. */
+export const LAYERS_TRIM_MS = 120_000;
+
+/** Largest UNMAP that a copy is sent at once when trims are made up for, 4 KiB blocks: 1 GiB. */
+export const TRIM_BLOCKS: number = 256 * 1024;

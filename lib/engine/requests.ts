@@ -181,6 +181,8 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
           this.replicas.writers.find(({ bit }) => bit === s.to[slot]),
           FrameType.REGIONS,
         );
+      case InnerOp.TRIM:
+        return this.#trim(slot);
       case InnerOp.CLEAN:
         return this.#toAll(slot, FrameType.CLEAN, 0, Feature.REGIONS);
       default:
@@ -196,6 +198,13 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
     sendToAll(s, this.replicas, slot, type, payload, feature);
     if (s.waiting[slot] !== 0) return;
     this.#answerLater(slot, this.replicas.readers.length > 0 && s.op[slot] === Op.FLUSH ? 0 : -Errno.EIO);
+  }
+
+  #trim(slot: number): void {
+    const s = this.slots, link = this.replicas.writers.find(({ bit }) => bit === s.to[slot]);
+    if (!link) return this.#answerLater(slot, -Errno.EIO);
+    s.waiting[slot] = link.bit;
+    link.send(slot, s.sequence(slot), FrameType.UNMAP, s.offset[slot], s.length[slot], 0, 0);
   }
 
   #read(slot: number): void {
@@ -283,6 +292,7 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
   /** All replicas have answered a change or a flush, or are out. */
   #settle(slot: number): void {
     const s = this.slots;
+    if (s.op[slot] === InnerOp.TRIM) return this.#finish(slot, s.good[slot] === s.to[slot] ? 0 : -Errno.EIO);
     const verdict = judge(s.good[slot], s.bad[slot], s.full[slot], this.replicas.readersMask);
     this.#failAll(verdict.fail);
     if (verdict.differ) this.turns.single = true;

@@ -119,6 +119,8 @@ export const InnerOp = {
   REGIONS: 10,
   /** As COPY, within a change that has the range to itself already. */
   MEND: 11,
+  /** An unmap for some copies only, while changes are held. */
+  TRIM: 12,
 } as const;
 
 /** One of {@linkcode InnerOp}. */

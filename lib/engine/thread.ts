@@ -10,8 +10,9 @@ import type { Handlers, Reply } from "../io/mailbox_server.ts";
 import type { BufferPool } from "../io/pool.ts";
 import type { MemberRecord } from "./membership.ts";
 import type { ReplicaView } from "./replica_set.ts";
-import { ADMIT_RETRY_MS } from "./limits.ts";
-import { Rebuild, type RebuildProgress } from "./rebuild.ts";
+import { Joining } from "./joining.ts";
+import { ADMIT_RETRY_MS, HOLD_TIMEOUT_MS } from "./limits.ts";
+import type { RebuildProgress } from "./rebuild.ts";
 import { Resync } from "./resync.ts";
 import type { Meters } from "./meters.ts";
 import { Volume } from "./volume.ts";
@@ -92,6 +93,7 @@ export class EngineThread implements VolumeEvents {
   /** The volume. */
   readonly volume: Volume;
   #frontend: ThreadFrontend | undefined;
+  readonly #joining: Joining;
   readonly #dialing = new Map<string, Reply>();
   #starting: Reply | undefined;
 
@@ -110,6 +112,12 @@ export class EngineThread implements VolumeEvents {
     readonly notify: (event: ThreadEvent) => void,
   ) {
     this.volume = new Volume(io, options, this);
+    this.#joining = new Joining(
+      io,
+      pool,
+      this.volume,
+      (name, failure) => this.notify({ event: "filled", name, failure }),
+    );
   }
 
   /** The calls of the main thread. */
@@ -131,7 +139,20 @@ export class EngineThread implements VolumeEvents {
         volume.replicas.remove((body as { name: string }).name);
         this.#whenRecorded(reply);
       },
-      rebuild: (body, reply) => this.#rebuild((body as { name: string }).name, reply),
+      ...this.#joining.handlers(),
+      hold: (_body, reply) => this.#hold(reply),
+      release: (body, reply) => {
+        if ((body as { forget?: boolean }).forget) volume.journals.clear();
+        volume.release();
+        reply.ok();
+      },
+      resize: (body, reply) => {
+        volume.resize((body as { bytes: number }).bytes);
+        reply.ok();
+      },
+      sleep: (body, reply) => {
+        this.io.timer((body as { ms: number }).ms, { complete: () => reply.ok() }, 0);
+      },
       promote: (body, reply) => {
         volume.promote(volume.replicas.find((body as { name: string }).name));
         reply.ok();
@@ -176,29 +197,27 @@ export class EngineThread implements VolumeEvents {
     this.io.timer(ADMIT_RETRY_MS, { complete: () => this.#whenRecorded(reply) }, 0);
   }
 
-  /** Admits a connected, empty copy and fills it. Answers when it gets all writes; its end comes as an event. */
-  #rebuild(name: string, reply: Reply): void {
+  /** Syncs what was written so far, then keeps changes from starting. Answers when none is under way. */
+  #hold(reply: Reply): void {
     const { volume } = this;
-    if (this.#filling) throw new Error("can only have one WO replica at a time");
-    const link = volume.replicas.find(name);
-    const begin = () => {
-      // Members that are being recorded, or copies that are being made equal, come first.
-      if (!link.up) return reply.error(new Error(link.reason || "the new copy is gone"));
-      if (!volume.settled || volume.turns.single) {
-        this.io.timer(ADMIT_RETRY_MS, { complete: begin }, 0);
-        return;
-      }
-      volume.admit(name, "WO");
-      this.#filling = new Rebuild(this.io, this.pool, volume, link, (failure) => {
-        this.#filling = undefined;
-        this.notify({ event: "filled", name, failure });
-      });
-      this.#filling.start();
+    let over = false;
+    const timer = this.io.timer(HOLD_TIMEOUT_MS, {
+      complete: () => {
+        if (over) return;
+        over = true;
+        volume.release();
+        reply.error(new Error("the requests under way did not end in time; nothing was changed"));
+      },
+    }, 0);
+    const still = () => {
+      if (over) return;
+      over = true;
+      this.io.cancel(timer);
       reply.ok();
     };
-    begin();
+    // Hosts wait only for what is written between the flush and the hold.
+    volume.flush({ complete: () => over ? undefined : volume.hold(still) });
   }
-  #filling: Rebuild | undefined;
 
   /** Makes the copies equal, beside everything else. */
   #resync(): void {
@@ -220,7 +239,7 @@ export class EngineThread implements VolumeEvents {
       replicas: volume.replicas.views(),
       totals: volume.meters.totals(),
       readsFromOne: volume.turns.single,
-      rebuild: this.#filling?.progress ?? null,
+      rebuild: this.#joining.progress,
     };
   }
 

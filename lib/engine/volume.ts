@@ -10,9 +10,8 @@
  *
  * @module
  */
-import type { BlockDevice } from "../block/device.ts";
-import type { Io } from "../io/io.ts";
-import { changes } from "./slots.ts";
+import { type BlockDevice, Op } from "../block/device.ts";
+import type { Completer, Io } from "../io/io.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { LOCAL_READS_PER_TURN, READS_PER_TURN, REPLICA_TIMEOUT_MS, SLOTS } from "./limits.ts";
 import type { Link } from "./link.ts";
@@ -20,7 +19,7 @@ import { Membership, type MembershipHost } from "./membership.ts";
 import { RegionKeeper } from "./region_keeper.ts";
 import { ReplicaSet } from "./replica_set.ts";
 import { Requests } from "./requests.ts";
-import { SlotState } from "./slots.ts";
+import { changes, SlotState } from "./slots.ts";
 import type { VolumeEvents, VolumeOptions } from "./volume_options.ts";
 
 /** See the module text. */
@@ -90,6 +89,11 @@ export class Volume extends Requests implements BlockDevice, MembershipHost {
     this.regions.resize();
     this.journals.clear();
     for (const listener of this.#listeners) listener();
+  }
+
+  /** A flush of the engine's own. */
+  flush(who: Completer): void {
+    this.submitInner(Op.FLUSH, 0, 0, 0, who, 0);
   }
 
   /** See {@linkcode MembershipHost}. */

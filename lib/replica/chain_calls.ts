@@ -16,6 +16,8 @@ import type { Quiet } from "./quiet.ts";
 export interface ChainCallsHost {
   /** Work while no request is under way. */
   readonly quiet: Quiet;
+  /** True when the directory is open. */
+  readonly isOpen: boolean;
   /** The open directory. @throws {Error} when it is not open */
   opened(): ReplicaDisk;
   /** Grows the volume and what depends on its size. Only in a quiet moment. @throws {Error} */
@@ -68,6 +70,10 @@ export function chainHandlers(host: ChainCallsHost): Handlers {
     revert: quietly(({ name, created }) =>
       host.opened().changes.revert(required(name, "the disk's name"), required(created, "the head's time"))
     ),
+    reload: (body, reply) => {
+      if (!host.isOpen) return reply.ok(host.describe());
+      quietly(() => host.opened().changes.reload())(body, reply);
+    },
     removeDisk: quietly(({ name, force }) => host.opened().changes.remove(String(name), force === true)),
     replaceDisk: quietly(({ target, source }) =>
       host.opened().changes.replace(String(target), String(source))

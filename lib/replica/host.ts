@@ -122,17 +122,6 @@ export class ReplicaHost implements Completer {
         if (typeof generation === "number") this.#refuseOld(generation);
         this.close(true, (error) => error === undefined ? reply.ok(this.describe()) : reply.error(error));
       },
-      reload: settled((done) =>
-        this.close(true, (error) => {
-          try {
-            if (error !== undefined) throw error;
-            this.open(0);
-            done();
-          } catch (problem) {
-            done(problem);
-          }
-        })
-      ),
       delete: settled((done) =>
         this.close(true, (error) => {
           if (error === undefined) deleteReplica(this.io.files, this.options.directory);
@@ -281,6 +270,11 @@ export class ReplicaHost implements Completer {
     if (generation < this.#service.generation) {
       throw new Error(`${SUPERSEDED_TEXT}: the replica serves generation ${this.#service.generation}`);
     }
+  }
+
+  /** True when the directory is open. */
+  get isOpen(): boolean {
+    return this.#disk !== undefined;
   }
 
   /** The open directory. @throws {Error} when it is not open */

@@ -6,7 +6,7 @@
  */
 import { type Backend, type BackendInfo, describeReplica } from "../../lib/engine/backend.ts";
 import { EngineThread, type ThreadEvent } from "../../lib/engine/thread.ts";
-import type { VolumeCalls } from "../../lib/engine/controller.ts";
+import type { VolumeCalls } from "../../lib/engine/copy_table.ts";
 import { ReplicaDisk } from "../../lib/disk/replica_disk.ts";
 import type { Completer } from "../../lib/io/io.ts";
 import type { Handlers } from "../../lib/io/mailbox_server.ts";
@@ -218,6 +218,18 @@ export function simBackend(calls: Calls, from: SimHost, replica: SimReplica): Ba
     generation: 0,
     close: async () => void await call("close"),
     setRebuilding: async (rebuilding) => void await call("setRebuilding", { rebuilding }),
+    describe: async () => await calls.call(replica.callee, from, replica.host, "get", {}) as ptypes.IReplica,
+    snapshot: async (snapshot) => void await call("snapshot", snapshot),
+    expand: async (bytes) => void await call("expand", { bytes }),
+    revert: async (name, created) => void await call("revert", { name, created }),
+    configure: async ({ unmapMark, snapshotMaxCount, snapshotMaxSize }) => {
+      await call("setUnmapMarkChain", { enabled: unmapMark });
+      await call("setSnapshotMaxCount", { count: snapshotMaxCount });
+      await call("setSnapshotMaxSize", { bytes: snapshotMaxSize });
+    },
+    setRevisionCounter: async (counter) => void await call("setRevisionCounter", { counter }),
+    removeDisk: async (name) => void await call("removeDisk", { name, force: true }),
+    reload: async () => void await call("reload"),
     dispose: () => {},
   };
 }

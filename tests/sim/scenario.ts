@@ -269,6 +269,8 @@ class Scenario implements FaultScene {
         return simBackend(this.calls, this.engineHost, replica);
       },
       log: this.log,
+      clocks: { wall: () => 1.7e12 + this.cluster.now, monotonic: () => this.cluster.now },
+      newName: () => `auto-${this.random.between(0, 2 ** 31)}`,
     });
   }
 

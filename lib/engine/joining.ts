@@ -1,0 +1,144 @@
+/**
+ * The volume thread's part when a copy joins: admits it at the right moment, copies to it what it lacks, and makes up
+ * for trims; see additions.ts for the ways there are.
+ *
+ * @module
+ */
+import type { Completer, Io } from "../io/io.ts";
+import type { Handlers, Reply } from "../io/mailbox_server.ts";
+import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
+import { nextRun, REGION_MAP_BYTES } from "../wire/regions.ts";
+import { BlockSet, SET_BLOCK_BYTES } from "./block_set.ts";
+import { ADMIT_RETRY_MS, TRIM_BLOCKS } from "./limits.ts";
+import type { Link } from "./link.ts";
+import { Rebuild, type RebuildProgress } from "./rebuild.ts";
+import { InnerOp } from "./slots.ts";
+import type { Volume } from "./volume.ts";
+
+/** Body of `rebuild`. */
+export interface RebuildBody {
+  /** The copy: connected, not admitted. */
+  readonly name: string;
+  /** Only what it missed is copied. */
+  readonly missed?: boolean;
+  /** Its machine restarted: it also lost what was not flushed. */
+  readonly lost?: boolean;
+}
+
+/** See the module text. */
+export class Joining {
+  #filling: Rebuild | undefined;
+
+  /** Does nothing yet. @param filled told the end of a filling: "" or why it failed */
+  constructor(
+    readonly io: Io,
+    readonly pool: BufferPool,
+    readonly volume: Volume,
+    readonly filled: (name: string, failure: string) => void,
+  ) {}
+
+  /** How far the filling is, if one runs. */
+  get progress(): RebuildProgress | null {
+    return this.#filling?.progress ?? null;
+  }
+
+  /** The calls of the main thread. */
+  handlers(): Handlers {
+    return {
+      rebuild: (body, reply) => this.#rebuild(body as RebuildBody, reply),
+      missed: (body, reply) =>
+        reply.ok(this.volume.journals.knows((body as { id: string }).id, this.io.now())),
+      admitLayered: (body, reply) => {
+        const link = this.volume.replicas.find((body as { name: string }).name);
+        this.#whenReady(link, reply, () => {
+          this.volume.admit(link.name, "WO");
+          this.volume.setLayered(link, true);
+          reply.ok();
+        });
+      },
+      completeLayers: (body, reply) =>
+        this.#completeLayers(this.volume.replicas.find((body as { name: string }).name), reply),
+    };
+  }
+
+  /** Members that are being recorded, or copies that are being made equal, come first. */
+  #whenReady(link: Link, reply: Reply, ready: () => void): void {
+    const look = () => {
+      if (!link.up) return reply.error(new Error(link.reason || "the new copy is gone"));
+      if (this.volume.settled && !this.volume.turns.single) return ready();
+      this.io.timer(ADMIT_RETRY_MS, { complete: look }, 0);
+    };
+    look();
+  }
+
+  /** Admits a copy and fills it. Answers when it gets all writes; its end comes as an event. */
+  #rebuild({ name, missed, lost }: RebuildBody, reply: Reply): void {
+    const { volume } = this, link = volume.replicas.find(name);
+    if (this.#filling) throw new Error("can only have one WO replica at a time");
+    this.#whenReady(link, reply, () => {
+      const set = missed ? volume.journals.take(link.id, this.io.now()) : undefined;
+      if (missed && !set) return reply.error(new Error("what it missed is not known any more"));
+      link.catchingUp = set;
+      volume.admit(name, "WO");
+      const filling = new Rebuild(this.io, this.pool, volume, link, (failure) => {
+        this.#filling = undefined;
+        if (failure === "") link.catchingUp = undefined;
+        this.filled(name, failure);
+      }, set);
+      this.#filling = filling;
+      if (set && lost) this.#addLost(link, set, () => filling.start());
+      else filling.start();
+      reply.ok();
+    });
+  }
+
+  /** Adds the regions that a copy had been writing to when its machine stopped. */
+  #addLost(link: Link, set: BlockSet, then: () => void): void {
+    const { volume, pool } = this, region = volume.regions.region, at = pool.allocate(REGION_MAP_BYTES);
+    const told = (result: number) => {
+      if (at === NO_BUFFER || result < 0) set.addTouched(0, volume.bytes);
+      else {
+        const map = this.io.arena.u8.slice(at, at + REGION_MAP_BYTES);
+        for (let [first, count] = nextRun(map, 0); count > 0; [first, count] = nextRun(map, first + count)) {
+          set.addTouched(first * region, Math.min(count * region, volume.bytes - first * region));
+        }
+      }
+      if (at !== NO_BUFFER) pool.release(at);
+      then();
+    };
+    if (at === NO_BUFFER) return told(0);
+    const who: Completer = { complete: (_, result) => told(result) };
+    volume.submitInner(InnerOp.REGIONS, 0, REGION_MAP_BYTES, at, who, 0, link.bit);
+  }
+
+  /** The lower layers are there: what was trimmed since is trimmed on this copy too. Changes are held. */
+  #completeLayers(link: Link, reply: Reply): void {
+    const { volume } = this, { trims } = link;
+    if (!link.up || !link.layered || !trims) throw new Error(link.reason || "the copy is not being rebuilt");
+    if (trims.overflown) throw new Error("more was trimmed meanwhile than could be noted; rebuild it again");
+    volume.setLayered(link, false);
+    let next = 0;
+    const trim = (result: number) => {
+      if (result < 0) {
+        return reply.error(new Error(link.reason || "what was trimmed cannot be trimmed there"));
+      }
+      const [first, count] = trims.next(next, TRIM_BLOCKS);
+      if (count === 0) return this.#flush(link, reply);
+      next = first + count;
+      const offset = first * SET_BLOCK_BYTES,
+        length = Math.min(count * SET_BLOCK_BYTES, volume.bytes - offset);
+      const who: Completer = { complete: (_, end) => trim(end) };
+      volume.submitInner(InnerOp.TRIM, offset, length, 0, who, 0, link.bit);
+    };
+    trim(0);
+  }
+
+  #flush(link: Link, reply: Reply): void {
+    this.volume.flush({
+      complete: (_, result) =>
+        result < 0 || !link.up
+          ? reply.error(new Error(link.reason || "the flush at the end failed"))
+          : reply.ok(),
+    });
+  }
+}
