@@ -153,8 +153,8 @@ Deno.test("every link leads somewhere", () => {
 
 Deno.test("the check of calls sees what it is there for", () => {
   assert.equal(missingCall(undefined, "elect"), undefined);
-  assert.equal(missingCall("Volume", "submit"), undefined);
-  assert.equal(missingCall("Volume", "neverThere"), "no neverThere() beside class Volume");
+  assert.equal(missingCall("Requests", "submit"), undefined);
+  assert.equal(missingCall("Requests", "neverThere"), "no neverThere() beside class Requests");
   assert.equal(missingCall("NeverThere", "submit"), "no class NeverThere");
   assert.equal(anchorOf("What works today, and what does not"), "what-works-today-and-what-does-not");
 });

@@ -48,11 +48,20 @@ export interface SyncFile {
   readonly bytes: number;
 }
 
-type Way = "catching up" | "filling" | "layers";
+/** A copy that is joining. */
+interface Guest {
+  readonly way: "catching up" | "filling" | "layers";
+  /** Completed by {@linkcode Additions.verify}; else as soon as it has everything. */
+  readonly driven: boolean;
+  /** Layers: the caller knows which files to bring. */
+  prepared: boolean;
+  /** The volume thread has copied everything. */
+  filled: boolean;
+}
 
 /** See the module text. */
 export class Additions {
-  readonly #ways = new Map<string, { readonly way: Way; prepared: boolean }>();
+  readonly #guests = new Map<string, Guest>();
   readonly #ends = new Map<string, (() => void)[]>();
 
   /** Adds nothing yet. */
@@ -82,7 +91,7 @@ export class Additions {
       } catch (error) {
         if (copies.get(name)?.backend === backend) await copies.forget(name, backend);
         else backend.dispose();
-        this.#ways.delete(name);
+        this.#guests.delete(name);
         throw error;
       }
     });
@@ -92,13 +101,11 @@ export class Additions {
     const { host } = this, { copies } = host, { name } = backend;
     const source = await firstOf(copies.in("RW"), (complete) => complete.get());
     if (await this.#canCatchUp(info, source)) {
-      await backend.setRebuilding(true);
-      await copies.thread.call(
-        "rebuild",
-        { name, missed: true, lost: info.lostUnflushed },
-        THREAD_TIMEOUT_MS,
-      );
-      this.#ways.set(name, { way: "catching up", prepared: true });
+      // A driver notes that on the replica by itself.
+      if (!layers) await backend.setRebuilding(true);
+      this.#guests.set(name, { way: "catching up", driven: layers, prepared: true, filled: false });
+      const body = { name, missed: true, lost: info.lostUnflushed };
+      await copies.thread.call("rebuild", body, THREAD_TIMEOUT_MS);
       copies.log.info("a copy comes back and gets what it missed", { replica: name });
     } else if (layers) {
       await this.#joinLayered(backend);
@@ -110,8 +117,8 @@ export class Additions {
         throw cannotAdd(name, "the volume has snapshots: it must be rebuilt with them");
       }
       await backend.setRebuilding(true);
+      this.#guests.set(name, { way: "filling", driven: false, prepared: true, filled: false });
       await copies.thread.call("rebuild", { name }, THREAD_TIMEOUT_MS);
-      this.#ways.set(name, { way: "filling", prepared: true });
       copies.log.info("filling a new copy", { replica: name });
     }
   }
@@ -136,7 +143,7 @@ export class Additions {
       if (copies.get(name)?.mode !== "WO") throw cannotAdd(name, copies.get(name)?.reason ?? "it is gone");
       await copies.thread.call("admitLayered", { name }, THREAD_TIMEOUT_MS);
     });
-    this.#ways.set(name, { way: "layers", prepared: false });
+    this.#guests.set(name, { way: "layers", driven: true, prepared: false, filled: false });
     copies.log.info("a new copy gets all changes; its lower layers are to come", { replica: name, snapshot });
   }
 
@@ -145,12 +152,12 @@ export class Additions {
    * @throws {RpcError}
    */
   async prepare(name: string): Promise<SyncFile[]> {
-    const { host } = this, { copies } = host, copy = copies.find(name), way = this.#ways.get(name);
-    if (copy.mode !== "WO" || !way) {
+    const { host } = this, { copies } = host, copy = copies.find(name), guest = this.#guests.get(name);
+    if (copy.mode !== "WO" || !guest) {
       throw new RpcError(Code.UNKNOWN, `replica ${name} is in mode ${copy.mode}: it is not being rebuilt`);
     }
     // What the volume thread copies needs no files.
-    if (way.way !== "layers") return [];
+    if (guest.way !== "layers") return [];
     return await copies.exclusively(async () => {
       if (host.counting) await host.changes.still(() => copy.backend.setRevisionCounter(0));
       const source = await firstOf(copies.in("RW"), (backend) => backend.describe());
@@ -159,7 +166,7 @@ export class Additions {
       for (const disk of disksOf(target).keys()) {
         if (!wanted.has(disk)) await copy.backend.removeDisk(disk);
       }
-      way.prepared = true;
+      guest.prepared = true;
       return [...wanted].flatMap(([disk, { size }]) => [
         { name: disk, bytes: Number(size ?? 0) },
         { name: `${disk}.meta`, bytes: 0 },
@@ -174,13 +181,13 @@ export class Additions {
    * @throws {RpcError} the copy is out then, unless it was only too early
    */
   async verify(name: string): Promise<void> {
-    const { host } = this, { copies } = host, copy = copies.find(name), way = this.#ways.get(name);
+    const { host } = this, { copies } = host, copy = copies.find(name), guest = this.#guests.get(name);
     if (copy.mode === "RW") return;
-    if (copy.mode === "WO" && way && way.way !== "layers") return await this.#ended(name);
-    if (copy.mode !== "WO" || !way?.prepared) {
+    if (copy.mode === "WO" && guest && guest.way !== "layers") return await this.#completeFilled(copy, guest);
+    if (copy.mode !== "WO" || !guest?.prepared) {
       throw new RpcError(
         Code.UNKNOWN,
-        `replica ${name} is in mode ${copy.mode}${way ? ", and its rebuild was not prepared" : ""}`,
+        `replica ${name} is in mode ${copy.mode}${guest ? ", and its rebuild was not prepared" : ""}`,
       );
     }
     await copies.exclusively(async () => {
@@ -191,7 +198,7 @@ export class Additions {
         await copies.fail(name, `rebuild failed: ${plainReason(error)}`);
         throw error;
       } finally {
-        this.#ways.delete(name);
+        this.#guests.delete(name);
       }
     });
     copies.log.info("a new copy is complete", { replica: name });
@@ -223,24 +230,36 @@ export class Additions {
 
   /** The volume thread has copied everything, or could not. */
   async filled(name: string, failure: string): Promise<void> {
-    const { copies } = this.host, copy = copies.get(name);
+    const { copies } = this.host, copy = copies.get(name), guest = this.#guests.get(name);
     try {
-      if (!copy) return;
+      if (!copy || !guest) return;
       if (failure !== "") throw new Error(failure);
-      await this.#promote(copy);
-      copies.log.info("a new copy is complete", { replica: name });
+      guest.filled = true;
+      if (!guest.driven) await this.#promoteFilled(copy);
     } catch (error) {
       await copies.fail(name, plainReason(error));
+      this.#guests.delete(name);
     } finally {
-      this.#ways.delete(name);
       for (const end of this.#ends.get(name) ?? []) end();
       this.#ends.delete(name);
     }
   }
 
+  async #promoteFilled(copy: Copy): Promise<void> {
+    await this.#promote(copy);
+    this.#guests.delete(copy.backend.name);
+    this.host.copies.log.info("a new copy is complete", { replica: copy.backend.name });
+  }
+
   /** Waits until the volume thread has copied everything. @throws {RpcError} when it could not */
-  async #ended(name: string): Promise<void> {
-    await new Promise<void>((resolve) => this.#ends.set(name, [...this.#ends.get(name) ?? [], resolve]));
+  async #completeFilled(copy: Copy, guest: Guest): Promise<void> {
+    const { name } = copy.backend;
+    if (!guest.filled) {
+      await new Promise<void>((resolve) => this.#ends.set(name, [...this.#ends.get(name) ?? [], resolve]));
+    }
+    await this.host.copies.exclusively(async () => {
+      if (guest.filled && copy.mode === "WO") await this.#promoteFilled(copy);
+    });
     const { mode, reason } = this.host.copies.find(name);
     if (mode !== "RW") throw new RpcError(Code.UNKNOWN, `replica ${name} was not completed: ${reason}`);
   }

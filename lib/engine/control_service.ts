@@ -13,6 +13,7 @@ import {
   unimplemented,
 } from "../rpc/mod.ts";
 import { ALL_FEATURES } from "../wire/frame.ts";
+import type { VolumeChanges } from "./changes.ts";
 import type { Controller } from "./controller.ts";
 import type { Mode } from "./link.ts";
 import { MetricsWindow } from "./metrics_window.ts";
@@ -27,7 +28,7 @@ const MODES: Record<Mode, ptypes.ReplicaMode> = {
 /** The handlers. @param clock monotonic milliseconds */
 export function controllerHandlers(controller: Controller, clock: () => number): Handlers<ControllerMethods> {
   const metrics = new MetricsWindow(clock);
-  const volume = () => describe(controller), { changes } = controller;
+  const volume = () => describe(controller);
   const replica = (name: string) => {
     const found = controller.replicas().find((r) => r.name === normal(name));
     if (!found) throw notFound(name);
@@ -70,6 +71,18 @@ export function controllerHandlers(controller: Controller, clock: () => number):
       controller.options.log.info("requests under way", { requests: info.requests });
       return {};
     },
+    ...changeHandlers(controller.changes, volume),
+    volumeIO: unimplemented,
+    ...rebuildHandlers(controller, replica),
+  };
+}
+
+/** The part that changes the volume itself. */
+function changeHandlers(
+  changes: VolumeChanges,
+  volume: () => ptypes.IVolume,
+): Pick<Handlers<ControllerMethods>, ChangeMethod> {
+  return {
     volumeSnapshot: async ({ name, labels, freezeFilesystem }) => ({
       name: await changes.snapshot(name, { userCreated: true, labels, freeze: freezeFilesystem }),
     }),
@@ -93,10 +106,16 @@ export function controllerHandlers(controller: Controller, clock: () => number):
       await changes.setLimits({ bytes: Number(size) });
       return volume();
     },
-    volumeIO: unimplemented,
-    ...rebuildHandlers(controller, replica),
   };
 }
+
+type ChangeMethod =
+  | "volumeSnapshot"
+  | "volumeRevert"
+  | "volumeExpand"
+  | "volumeUnmapMarkSnapChainRemovedSet"
+  | "volumeSnapshotMaxCountSet"
+  | "volumeSnapshotMaxSizeSet";
 
 /** The part that drivers of a rebuild call. */
 function rebuildHandlers(

@@ -8,7 +8,7 @@ import type { Completer, Io } from "../io/io.ts";
 import type { Handlers, Reply } from "../io/mailbox_server.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
 import { nextRun, REGION_MAP_BYTES } from "../wire/regions.ts";
-import { BlockSet, SET_BLOCK_BYTES } from "./block_set.ts";
+import { type BlockSet, SET_BLOCK_BYTES } from "./block_set.ts";
 import { ADMIT_RETRY_MS, TRIM_BLOCKS } from "./limits.ts";
 import type { Link } from "./link.ts";
 import { Rebuild, type RebuildProgress } from "./rebuild.ts";

@@ -45,10 +45,12 @@ export class Volume extends Requests implements BlockDevice, MembershipHost {
     this.regions = new RegionKeeper(io, this);
   }
 
+  /** See {@linkcode Requests}. */
   protected override onBusy(): void {
     this.#heartbeat.busy();
   }
 
+  /** See {@linkcode Requests}. */
   protected override onAdopted(link: Link, result: number, text: string): void {
     this.#membership.onReply(link, result, text);
   }
