@@ -55,7 +55,7 @@ export class Layers {
   }
 
   /** Adds a file on top. @throws {RangeError} when all ids are in use */
-  push(name: string, fd: number, backing = false, image?: Qcow2Image): Layer {
+  push(name: string, fd: number, backing = false, image: Qcow2Image | undefined = undefined): Layer {
     const id = this.fdOfId.indexOf(NO_FILE, 1);
     if (id < 0) throw new RangeError(`more than ${MAX_FILE_ID} files in a chain`);
     const layer = { id, name, fd, backing };
