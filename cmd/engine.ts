@@ -13,6 +13,7 @@ import type { VolumeOptions } from "../lib/engine/volume_options.ts";
 import { VolumeThread } from "../lib/io/mailbox.ts";
 import { getLogger, Level, type Logger, setLogLevel } from "../lib/log/log.ts";
 import { controllerService, implement, serve } from "../lib/rpc/mod.ts";
+import { clientCommands } from "./client/commands.ts";
 import { parseDataAddress } from "./support/addresses.ts";
 import { readChap } from "./support/chap.ts";
 import { type FrontendOptions, FRONTENDS, isFrontend } from "./support/frontends.ts";
@@ -101,6 +102,7 @@ function commandLine() {
     .option("--snapshot-max-size <size>", "limit for the space of all snapshots together; 0 = none", "0")
     .option("--rebuild-sync-concurrent-limit <n>", "accepted for compatibility", "1")
     .action((volume: string, flags: Flags, command) => controller(volume, flags, command.optsWithGlobals()));
+  clientCommands(root);
   return root;
 }
 

@@ -67,6 +67,13 @@ export const PROGRAMS: readonly Program[] = [
     v8: SMALLEST,
   },
   {
+    name: "longhorn",
+    entry: "cmd/longhorn.ts",
+    purpose: "client commands under the name that scripts know",
+    permissions: ["-A"],
+    v8: [],
+  },
+  {
     name: "instance-manager",
     entry: "cmd/instance_manager.ts",
     purpose: "starts and watches the engines and replicas of a node",
