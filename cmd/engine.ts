@@ -17,6 +17,7 @@ import { clientCommands } from "./client/commands.ts";
 import { parseDataAddress } from "./support/addresses.ts";
 import { readChap } from "./support/chap.ts";
 import { type FrontendOptions, FRONTENDS, isFrontend } from "./support/frontends.ts";
+import { hostFreezer } from "./support/freezer.ts";
 import { LoopHost } from "./support/loop_host.ts";
 import { main, program, untilSignal, UsageError } from "./support/program.ts";
 import { parseSize } from "./support/sizes.ts";
@@ -179,7 +180,9 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
   let onEvent: (event: ThreadEvent) => void = () => {};
   const thread = await startThread(volume, flags, (event) => onEvent(event));
   const identity = { volumeName: volume, instanceName: global.engineInstanceName };
-  const control = new Controller(thread, {
+  const freezer = hostFreezer(volume, () => control.frontend.endpoint, log);
+  await freezer.thawLeftovers();
+  const control: Controller = new Controller(thread, {
     name: volume,
     bytes: parseSize(flags.size),
     currentBytes: parseSize(flags.currentSize),
@@ -196,6 +199,7 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
     unmapMark: flags.unmapMarkSnapChainRemoved,
     clocks: { wall: () => Date.now(), monotonic: () => performance.now() },
     newName: () => crypto.randomUUID(),
+    freezer,
   });
   onEvent = (event) => control.onEvent(event);
   await serveVolume(control, thread, { flags, identity, log, host });

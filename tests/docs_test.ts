@@ -73,7 +73,7 @@ function isPattern(path: string): boolean {
 /** Why a call does not exist, or undefined. */
 function missingCall(type: string | undefined, name: string): string | undefined {
   const definition = new RegExp(
-    `(?:function |^ *(?:static |readonly |async |get )*#?)${name}\\s*[(<:=?]`,
+    `(?:function |^ *(?:static |readonly |async |get |override |protected |abstract )*#?)${name}\\s*[(<:=?]`,
     "m",
   );
   if (type === "Deno") return undefined;

@@ -187,6 +187,7 @@ function startVolume(io: Io, kind: string, directory: string): Address {
       throw new Error(`${name}: ${reason}`);
     },
     onRecorded: () => next(),
+    onDiffer: () => {},
   });
   until(io, (done) => {
     next = done;

@@ -95,3 +95,6 @@ export const LAYERS_TRIM_MS = 120_000;
 
 /** Largest UNMAP that a copy is sent at once when trims are made up for, 4 KiB blocks: 1 GiB. */
 export const TRIM_BLOCKS: number = 256 * 1024;
+
+/** Pause before copies are made equal (again) that were found full, milliseconds. */
+export const RESYNC_RETRY_MS = 5_000;

@@ -37,6 +37,8 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
   readonly turns: Turns = new Turns();
   /** What copies missed that left a while ago. */
   readonly journals: Journals = new Journals();
+  /** How often copies began to differ; see {@linkcode Requests.onDiffer}. */
+  differed = 0;
   /** The columns of all requests. */
   protected readonly slots: Slots = new Slots();
   readonly #overlaps: Overlaps;
@@ -52,6 +54,8 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
 
   /** A request was submitted: the clock is to look more often. */
   protected abstract onBusy(): void;
+  /** All copies refused a change for lack of space: they may differ where it was, and reads go to one of them. */
+  protected abstract onDiffer(): void;
   /** A replica answered ADOPT. */
   protected abstract onAdopted(link: Link, result: number, text: string): void;
   /** See {@linkcode LinkOwner}. */
@@ -293,9 +297,17 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
   #settle(slot: number): void {
     const s = this.slots;
     if (s.op[slot] === InnerOp.TRIM) return this.#finish(slot, s.good[slot] === s.to[slot] ? 0 : -Errno.EIO);
+    // A copy that is full is no worse than before: making it equal is tried again when there may be space.
+    if (s.op[slot] === InnerOp.COPY && s.bad[slot] !== 0 && s.bad[slot] === s.full[slot]) {
+      return this.#finish(slot, -Errno.ENOSPC);
+    }
     const verdict = judge(s.good[slot], s.bad[slot], s.full[slot], this.replicas.readersMask);
     this.#failAll(verdict.fail);
-    if (verdict.differ) this.turns.single = true;
+    if (verdict.differ) {
+      this.differed++;
+      if (!this.turns.single) this.onDiffer();
+      this.turns.single = true;
+    }
     if (verdict.answer === "good" && s.mend[slot] !== 0 && this.#mender && this.layered !== 0) {
       s.state[slot] = SlotState.MENDING;
       return this.#mender.mend(slot);

@@ -12,6 +12,7 @@ import type { Io } from "../io/io.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
 import { Feature } from "../wire/frame.ts";
 import { nextRun, REGION_MAP_BYTES, setRegions } from "../wire/regions.ts";
+import { RESYNC_RETRY_MS } from "./limits.ts";
 import { Copies, type CopyPlan } from "./copies.ts";
 import type { Link } from "./link.ts";
 import { InnerOp } from "./slots.ts";
@@ -29,6 +30,7 @@ export class Resync implements CopyPlan {
   readonly #copies: Copies;
   #source: Link | undefined;
   #asking = 0;
+  #differed = 0;
   /** See {@linkcode CopyPlan}: a stretch is a run of regions. */
   next = 0;
   /** See {@linkcode CopyPlan}. */
@@ -55,6 +57,7 @@ export class Resync implements CopyPlan {
   /** Begins. The volume has been started and reads from one copy. */
   start(): void {
     const { readers } = this.volume.replicas;
+    this.#differed = this.volume.differed;
     this.#source = readers[0];
     this.#bytes =
       this.#region =
@@ -112,8 +115,12 @@ export class Resync implements CopyPlan {
 
   /** See {@linkcode CopyPlan}. */
   ended(failed: boolean): void {
-    if (failed && this.volume.serving) this.start();
-    else this.#finish();
+    // Where copies began to differ meanwhile may lie behind.
+    if (!failed && this.volume.differed === this.#differed) return this.#finish();
+    if (!this.volume.serving) return;
+    // The source failed, and another one takes over; or a copy is full, and may have space later.
+    if (this.stopped()) return this.start();
+    this.io.timer(RESYNC_RETRY_MS, { complete: () => this.volume.serving && this.start() }, 0);
   }
 
   #finish(): void {

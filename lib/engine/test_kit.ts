@@ -335,6 +335,8 @@ export class Bench implements VolumeEvents, Disposable {
     this.recorded.push(record);
   }
 
+  onDiffer(): void {}
+
   /** Ends the world. */
   [Symbol.dispose](): void {
     this.cluster[Symbol.dispose]();

@@ -11,7 +11,7 @@ import type { BufferPool } from "../io/pool.ts";
 import type { MemberRecord } from "./membership.ts";
 import type { ReplicaView } from "./replica_set.ts";
 import { Joining } from "./joining.ts";
-import { ADMIT_RETRY_MS, HOLD_TIMEOUT_MS } from "./limits.ts";
+import { ADMIT_RETRY_MS, HOLD_TIMEOUT_MS, RESYNC_RETRY_MS } from "./limits.ts";
 import type { RebuildProgress } from "./rebuild.ts";
 import { Resync } from "./resync.ts";
 import type { Meters } from "./meters.ts";
@@ -241,6 +241,11 @@ export class EngineThread implements VolumeEvents {
       readsFromOne: volume.turns.single,
       rebuild: this.#joining.progress,
     };
+  }
+
+  /** See {@linkcode VolumeEvents}. A volume that starts makes its copies equal when their members are recorded. */
+  onDiffer(): void {
+    this.io.timer(RESYNC_RETRY_MS, { complete: () => this.#resync() }, 0);
   }
 
   /** See {@linkcode VolumeEvents}. */

@@ -51,6 +51,11 @@ export class Volume extends Requests implements BlockDevice, MembershipHost {
   }
 
   /** See {@linkcode Requests}. */
+  protected override onDiffer(): void {
+    this.events.onDiffer();
+  }
+
+  /** See {@linkcode Requests}. */
   protected override onAdopted(link: Link, result: number, text: string): void {
     this.#membership.onReply(link, result, text);
   }

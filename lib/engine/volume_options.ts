@@ -12,6 +12,8 @@ export interface VolumeEvents {
   onConnected(name: string): void;
   /** A replica left the set for good, or could not be dialed. */
   onFailed(name: string, reason: string): void;
+  /** Copies may differ from now on, in regions that were written to; reads go to one of them. */
+  onDiffer(): void;
   /** The members are recorded on all of them (again). */
   onRecorded(record: MemberRecord): void;
 }

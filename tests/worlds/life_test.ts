@@ -76,8 +76,8 @@ Deno.test("a volume grows under load, and keeps its size over a restart", async 
   await load.verify(frames);
   await cluster.engine.process.stop();
   await cluster.replicasClosed();
-  const again = await (await cluster.spawnEngine(cluster.replicas, ["--size", String(bytes)]).ready(),
-    cluster.connect());
+  const again =
+    await (await cluster.spawnEngine(cluster.replicas, ["--size", String(bytes)]).ready(), cluster.connect());
   assert.ok((await again.read(bytes - MIB, MIB)).every((byte) => byte === 9));
   await load.verify(again);
 });
@@ -91,7 +91,9 @@ Deno.test("a copy that was out for a short while gets what it missed, not more",
   await load.progress(30);
   assert(victim.process);
   victim.process.signal("SIGKILL");
-  await waitFor(async () => (await cluster.engine.modes()).get(victim.address)?.mode === "ERR", { what: "ERR" });
+  await waitFor(async () => (await cluster.engine.modes()).get(victim.address)?.mode === "ERR", {
+    what: "ERR",
+  });
   await load.progress(30);
   await frames.write(20 * MIB, new Uint8Array(MIB).fill(5));
   await cluster.engine.call((c) => c.unary("replicaDelete", { address: victim.address }));
