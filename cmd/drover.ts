@@ -4,6 +4,7 @@
  * @module
  */
 import "../lib/rpc/setup.ts";
+import { backupCommand } from "./backup/command.ts";
 import { benchCommand } from "./bench/command.ts";
 import { checkCommand } from "./support/check.ts";
 import { main, pointToOwnHelp, program } from "./support/program.ts";
@@ -24,6 +25,7 @@ Exit status: 0 done; 1 it failed; 2 the command line makes no sense.`;
 function commandLine() {
   const root = program("drover", "Replicated block storage.").addHelpText("after", HELP);
   volumeCommand(root);
+  backupCommand(root);
   checkCommand(root);
   benchCommand(root);
   pointToOwnHelp(root);

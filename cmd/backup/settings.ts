@@ -36,7 +36,10 @@ export type Command = ReturnType<typeof program>;
  */
 export function withTarget(command: Command): Command {
   return command
-    .option("--target <url>", `where backups are: s3://, nfs://, cifs://, azblob://, vfs:/// ($${TARGET_VARIABLE})`)
+    .option(
+      "--target <url>",
+      `where backups are: s3://, nfs://, cifs://, azblob://, vfs:/// ($${TARGET_VARIABLE})`,
+    )
     .option("--credentials <file>", `lines NAME=VALUE; default: the environment ($${CREDENTIALS_VARIABLE})`)
     .option("-o, --output <format>", "table or json", "table");
 }
@@ -68,7 +71,9 @@ export async function open(flags: TargetFlags, url: string = targetUrlOf(flags))
 
 /** True when the output is to be JSON. @throws {UsageError} */
 export function wantsJson({ output = "table" }: TargetFlags): boolean {
-  if (output !== "table" && output !== "json") throw new UsageError(`--output ${output}: expected table or json`);
+  if (output !== "table" && output !== "json") {
+    throw new UsageError(`--output ${output}: expected table or json`);
+  }
   return output === "json";
 }
 
@@ -96,10 +101,17 @@ export function named(words: readonly string[], flags: TargetFlags): Named {
 }
 
 /** A whole number of a flag. @throws {UsageError} */
-export function wholeNumber(flag: string, text: string | undefined, least: number, most: number): number | undefined {
+export function wholeNumber(
+  flag: string,
+  text: string | undefined,
+  least: number,
+  most: number,
+): number | undefined {
   if (text === undefined) return undefined;
   const value = /^\d{1,10}$/.test(text) ? Number(text) : NaN;
-  if (!(value >= least && value <= most)) throw new UsageError(`${flag} ${text}: expected ${least} to ${most}`);
+  if (!(value >= least && value <= most)) {
+    throw new UsageError(`${flag} ${text}: expected ${least} to ${most}`);
+  }
   return value;
 }
 
@@ -122,6 +134,8 @@ export function labelsOf(texts: readonly string[] | undefined): Record<string, s
  */
 export function agreed(question: string, yes: boolean | undefined): boolean {
   if (yes) return true;
-  if (!Deno.stdin.isTerminal()) throw new UsageError(`nobody is there to ask; --yes does it without (${question})`);
+  if (!Deno.stdin.isTerminal()) {
+    throw new UsageError(`nobody is there to ask; --yes does it without (${question})`);
+  }
   return confirm(question);
 }

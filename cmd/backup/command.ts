@@ -1,0 +1,77 @@
+/**
+ * `drover backup ...` on the command line.
+ *
+ * @module
+ */
+import { importImage } from "./create.ts";
+import { restoreCommand, restoreToFileCommand } from "./restore.ts";
+import { type Command, CREDENTIALS_VARIABLE, TARGET_VARIABLE, withTarget } from "./settings.ts";
+
+const HELP = `
+Targets:
+  s3://BUCKET@REGION/PATH/       AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; AWS_ENDPOINTS for other services than
+                                 AWS, AWS_CERT for their certificate, VIRTUAL_HOSTED_STYLE=true
+  nfs://HOST:/EXPORT             mounted by the kernel
+  cifs://HOST/SHARE              likewise; CIFS_USERNAME, CIFS_PASSWORD
+  azblob://CONTAINER@SUFFIX/     AZBLOB_ACCOUNT_NAME, AZBLOB_ACCOUNT_KEY, AZBLOB_ENDPOINT, AZBLOB_CERT
+  vfs:///DIRECTORY               a directory of this machine
+
+Credentials come from the environment or from a file that only you can read (--credentials FILE with lines
+NAME=VALUE), never from the command line. HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured.
+
+Examples:
+  export ${TARGET_VARIABLE}=s3://backups@eu-west-1/ ${CREDENTIALS_VARIABLE}=~/.backup-keys
+  drover backup ls                                 volumes in the target
+  drover backup create data before-upgrade         back up a snapshot of the volume data
+  drover backup restore data latest --into data2   the newest backup into a volume that is being served
+  drover backup restore-to-file data disk.qcow2 --format qcow2
+  drover backup verify data                        read and check every block
+
+Longhorn reads what Drover writes and the other way round (but not blocks compressed with zstd).
+Where VOLUME and BACKUP are expected, one URL TARGET?backup=NAME&volume=NAME will do.`;
+
+/**
+ * Adds the command with its subcommands.
+ * @internal
+ */
+export function backupCommand(parent: Command): void {
+  const backup = parent.command("backup").description(
+    "backups of volumes in S3, NFS, CIFS, Azure or a directory",
+  )
+    .addHelpText("after", HELP);
+  withCreateFlags(withTarget(backup.command("import <volume> <file>")))
+    .description("back up an image file or a disk, as a volume of that name")
+    .action(importImage);
+  restores(backup);
+}
+
+function withCreateFlags(command: Command): Command {
+  return command
+    .option("--name <backup>", "name of the backup; the name of one that was interrupted goes on with it")
+    .option("--label <key=value...>", "labels, kept with the backup")
+    .option("--full", "upload every block anew", false)
+    .option(
+      "--compression <method>",
+      "lz4, gzip, none, zstd (Longhorn does not read zstd); fixed by the first backup",
+      "lz4",
+    )
+    .option("--block-size <size>", "size of a block; the same for all backups of a volume", "2MiB")
+    .option("--concurrency <n>", "blocks under way at the same time");
+}
+
+function restores(backup: Command): void {
+  withTarget(backup.command("restore <volume> [backup]"))
+    .description("write a backup (default: the newest) into a volume, once for all of its copies")
+    .option("--into <place>", "a volume of drover volume serve, a block device, or nbd://HOST:PORT/NAME")
+    .option("--dir <path...>", "where to look for the volume")
+    .option("--concurrency <n>", "blocks under way at the same time")
+    .option("-y, --yes", "do not ask")
+    .action((volume: string, name: string | undefined, flags) =>
+      restoreCommand(name === undefined ? [volume] : [volume, name], flags)
+    );
+  withTarget(backup.command("restore-to-file <words...>").usage("[options] <volume> [backup] <file>"))
+    .description("write a backup (default: the newest) to a new file; no volume is needed")
+    .option("--format <format>", "raw or qcow2", "raw")
+    .option("--concurrency <n>", "blocks under way at the same time")
+    .action(restoreToFileCommand);
+}
