@@ -100,7 +100,10 @@ function addCommands(root: Command): void {
     .option("--replica-instance-name <name>", "identity of the replica, checked when given", "")
     .action((address: string, _flags, command: Command) => {
       const flags: AddFlags = command.optsWithGlobals();
-      return withEngine(flags, (engine) => verifyRebuild(engine, address, flags.replicaInstanceName));
+      return withEngine(
+        flags,
+        (engine) => verifyRebuild(engine, address, flags.replicaInstanceName),
+      );
     });
   sizes(root.command("start-with-replicas <addresses...>").alias("start"))
     .description("start a volume that has no replicas yet")

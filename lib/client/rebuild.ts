@@ -102,11 +102,26 @@ export async function addReplica(
   if (files.some(({ fromFileName }) => (fromFileName ?? "").includes(HEAD_PSEUDO_NAME))) {
     throw new ClientError("sync file list shouldn't contain volume head");
   }
-  log.info("copying files", { files: files.length, from: sources });
+  // An engine that copies by itself what the replica lacks names no files.
+  if (files.length > 0) {
+    log.info("copying files", { files: files.length, from: sources });
+    await copyFiles(target, sources, files, options);
+    await target.replica.unary("replicaReload", {});
+  }
+  await verifyRebuild(engine, to, options.instanceName, options);
+  log.info("the replica is complete");
+}
+
+async function copyFiles(
+  target: ReplicaClient,
+  sources: readonly string[],
+  files: ptypes.ISyncFileInfo[],
+  options: AddReplicaOptions,
+): Promise<void> {
   const { sourcePath = "", targetPath = "" } = options.localSync ?? {};
   await target.agent.unary("filesSync", {
     fromAddress: sources[0] ?? "",
-    toHost: hostOf(to),
+    toHost: hostOf(target.address),
     syncFileInfoList: files,
     fastSync: options.fastSync ?? false,
     fileSyncHttpClientTimeout: options.httpTimeoutSeconds ?? 5,
@@ -114,9 +129,6 @@ export async function addReplica(
     ...(options.localSync ? { localSync: { sourcePath, targetPath } } : {}),
     fromAddressMap: Object.fromEntries(sources.map((source) => [source, true])),
   }, longCall(options));
-  await target.replica.unary("replicaReload", {});
-  await verifyRebuild(engine, to, options.instanceName);
-  log.info("the replica is complete");
 }
 
 /**
@@ -144,15 +156,23 @@ export async function addReplicaForRestore(
   });
 }
 
+/** How long a call is waited for. */
+export type Patience = Pick<AddReplicaOptions, "grpcTimeoutSeconds" | "signal">;
+
 /**
  * Ends a rebuild whose files were all copied: the engine compares and makes the replica RW, and its mark is taken
- * off. Also for a rebuild whose client died.
+ * off. Also for a rebuild whose client died. An engine that copies by itself is waited for.
  *
  * @throws {RpcError}
  */
-export async function verifyRebuild(engine: EngineClient, address: string, instanceName = ""): Promise<void> {
+export async function verifyRebuild(
+  engine: EngineClient,
+  address: string,
+  instanceName = "",
+  patience: Patience = {},
+): Promise<void> {
   const to = replicaAddress(address);
-  await engine.controller.unary("replicaVerifyRebuild", { address: to, instanceName });
+  await engine.controller.unary("replicaVerifyRebuild", { address: to, instanceName }, longCall(patience));
   const target = engine.replica(to, instanceName);
   if ((await target.get()).rebuilding) await target.replica.unary("rebuildingSet", { rebuilding: false });
 }
@@ -213,7 +233,7 @@ export async function startWithReplicas(
   await engine.controller.unary("volumeStart", { replicaAddresses, size, currentSize });
 }
 
-function longCall(options: AddReplicaOptions): CallOptions {
+function longCall(options: Patience): CallOptions {
   return {
     timeoutMs: longTimeoutMs(options.grpcTimeoutSeconds),
     ...(options.signal ? { signal: options.signal } : {}),

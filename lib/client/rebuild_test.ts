@@ -204,3 +204,12 @@ Deno.test("hash jobs on a replica end before it is removed", async () => {
   assert.deepEqual(fake.changes(port), ["snapshotHashCancel"]);
   assert.deepEqual(fake.listed.map((one) => one.address), [fake.all[1].address]);
 });
+
+Deno.test("an engine that copies by itself is only waited for", async () => {
+  await using fake = await volume(2, 1);
+  using engine = new EngineClient(fake.address);
+  fake.controller.replicaPrepareRebuild = () => ({});
+  await addReplica(engine, fake.all[1].address);
+  assert.deepEqual(fake.changes(fake.all[1].port), ["rebuildingSet", "rebuildingSet"]);
+  assert.deepEqual([fake.all[1].mode, fake.all[1].state.rebuilding], [RW, false]);
+});
