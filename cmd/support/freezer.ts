@@ -27,10 +27,10 @@ export function hostFreezer(volume: string, device: () => string, log: Logger): 
   const control = given.startsWith("/") && given !== "/" && !/^\/dev(\/|$)/.test(given)
     ? given
     : CONTROL_PATH;
-  const options = (): FreezeOptions => ({
+  const options = (path = device()): FreezeOptions => ({
     runner: new SystemRunner(),
     volume,
-    device: device(),
+    device: path,
     directory: `${control}/freeze`,
     log,
   });
@@ -52,7 +52,7 @@ export function hostFreezer(volume: string, device: () => string, log: Logger): 
       if (isDevice()) await syncVolume(options());
     },
     thawLeftovers: async () => {
-      const places = await thawLeftovers({ ...options(), device: `/dev/longhorn/${volume}` });
+      const places = await thawLeftovers(options(`/dev/longhorn/${volume}`));
       if (places.length > 0) {
         log.warn("thawed what an engine that died had frozen", { places: places.join(", ") });
       }

@@ -180,13 +180,9 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
       case InnerOp.MEND:
         return this.#readFrom(slot, this.replicas.readers[0], FrameType.READ);
       case InnerOp.REGIONS:
-        return this.#readFrom(
-          slot,
-          this.replicas.writers.find(({ bit }) => bit === s.to[slot]),
-          FrameType.REGIONS,
-        );
+        return this.#readFrom(slot, this.#one(slot), FrameType.REGIONS);
       case InnerOp.TRIM:
-        return this.#trim(slot);
+        return this.#readFrom(slot, this.#one(slot), FrameType.UNMAP);
       case InnerOp.CLEAN:
         return this.#toAll(slot, FrameType.CLEAN, 0, Feature.REGIONS);
       default:
@@ -204,11 +200,9 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
     this.#answerLater(slot, this.replicas.readers.length > 0 && s.op[slot] === Op.FLUSH ? 0 : -Errno.EIO);
   }
 
-  #trim(slot: number): void {
-    const s = this.slots, link = this.replicas.writers.find(({ bit }) => bit === s.to[slot]);
-    if (!link) return this.#answerLater(slot, -Errno.EIO);
-    s.waiting[slot] = link.bit;
-    link.send(slot, s.sequence(slot), FrameType.UNMAP, s.offset[slot], s.length[slot], 0, 0);
+  /** The one link that an operation is for. */
+  #one(slot: number): Link | undefined {
+    return this.replicas.writers.find(({ bit }) => bit === this.slots.to[slot]);
   }
 
   #read(slot: number): void {
