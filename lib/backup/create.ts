@@ -20,12 +20,7 @@
 import { BlockIndex } from "./block_index.ts";
 import { type Codec, methodOf } from "./codec.ts";
 import { CodecPool } from "./codec_pool.ts";
-import {
-  type CollectionNote,
-  type FoundNote,
-  readCollectionNote,
-  writeCollectionNote,
-} from "./collection.ts";
+import { type FoundNote, readCollectionNote, writeCollectionNote } from "./collection.ts";
 import { BackupInProgressError, BackupInputError, NoSuchBackupError, RecordError } from "./errors.ts";
 import { inLanes, laneCount, pause } from "./lanes.ts";
 import { Lock, LOCK_EXPIRY_MS, LockKind } from "./lock.ts";
@@ -200,8 +195,9 @@ class Creation {
     const { volume } = this.#options;
     await this.#lock.assertAlone();
     const note = await readCollectionNote(this.#target, volume);
-    // One that died: nobody who removes is there. What it removed last may still be listed.
-    if (note.active) await writeCollectionNote(this.#target, volume, { run: note.run, active: false });
+    // One that died; a living one would hold its lock, and be seen by now.
+    const died = note.active && !this.#mayLive(note);
+    if (died) await writeCollectionNote(this.#target, volume, { run: note.run, active: false });
     const ranges = this.#source.changed(base?.snapshotName);
     const offsets = blocksOf(ranges, this.#blockBytes, this.#source.bytes);
     const uploader = this.#uploader(compression, offsets.length, note);
@@ -244,19 +240,23 @@ class Creation {
     });
   }
 
+  /** False when who wrote the note held its lock so long ago that everyone sees it, or that it is expired. */
+  #mayLive(note: FoundNote): boolean {
+    return this.#lock.targetTimeMs - note.modifiedMs <= LOCK_EXPIRY_MS;
+  }
+
   /** Step 5: when blocks were removed in the meantime, whatever is missing is uploaded again. */
-  async #assure(uploader: Uploader, blocks: BlockRef[], start: CollectionNote): Promise<BlockRef[]> {
-    let seen = start, whole = blocks, waitedMs = 0;
+  async #assure(uploader: Uploader, blocks: BlockRef[], start: FoundNote): Promise<BlockRef[]> {
+    let seen = start, whole = blocks;
     for (;;) {
       const { signal, volume } = this.#options;
       const note = await readCollectionNote(this.#target, volume);
-      if (note.active && waitedMs < LOCK_EXPIRY_MS) {
-        await pause(COLLECTION_POLL_MS, signal);
-        waitedMs += COLLECTION_POLL_MS;
+      if (note.active && this.#mayLive(note)) {
+        await pause(Math.min(COLLECTION_POLL_MS, this.#options.settleMs ?? COLLECTION_POLL_MS), signal);
         continue;
       }
       if (!seen.active && note.run === seen.run) return whole;
-      seen = { run: note.run, active: false };
+      seen = { ...note, active: false };
       const folder = blocksFolder(volume), missing: number[] = [];
       await inLanes(whole, this.#lanes, signal, async ({ offset, checksum }) => {
         const entry = await this.#target.head(blockPath(folder, checksum));

@@ -14,3 +14,4 @@ export { CodecPool } from "./codec_pool.ts";
 export { createBackup } from "./create.ts";
 export { restoreBackup, restoreDelta, type SizedSink } from "./restore.ts";
 export { FileJournal, restoreToFile } from "./restore_file.ts";
+export { collectGarbage, deleteBackup, deleteVolume, retain } from "./delete.ts";

@@ -23,6 +23,7 @@ import { loadComplete, loadVolume } from "./store.ts";
 import type { Target } from "./target/target.ts";
 import type {
   DeltaOptions,
+  JournalOptions,
   LockOptions,
   OperationOptions,
   RestoreJournal,
@@ -50,10 +51,7 @@ export interface PreparedRestore {
 }
 
 /** How {@linkcode runRestore} works. */
-export interface RunOptions extends OperationOptions, LockOptions {
-  /** Where to note how far it is. */
-  readonly journal?: RestoreJournal;
-}
+export interface RunOptions extends OperationOptions, LockOptions, JournalOptions {}
 
 /** Counts finished steps, which end in any order, and knows below which all are done. */
 class Watermark {
@@ -86,7 +84,7 @@ export async function runRestore(
   options: RunOptions,
 ): Promise<RestoreResult> {
   const { record, volumeBytes, blockBytes, steps } = plan;
-  const { journal, signal } = options;
+  const { journal, journalEveryBytes = JOURNAL_BYTES, signal } = options;
   const start = Math.min(await loadStart(journal, plan.fingerprint), steps.length);
   const reader = new BlockReader(target, codec, record, blocksFolder(record.volumeName), blockBytes);
   const mark = new Watermark(start);
@@ -108,7 +106,7 @@ export async function runRestore(
       totalBlocks: steps.length,
       transferredBytes: reader.bytes,
     });
-    if (journal === undefined || unsaved < JOURNAL_BYTES || saving !== undefined) return;
+    if (journal === undefined || unsaved < journalEveryBytes || saving !== undefined) return;
     unsaved = 0;
     saving = save();
     await saving;

@@ -4,6 +4,7 @@
  * @module
  */
 import { type BlockSink, type BlockSource, type Extent, SOURCE_UNIT } from "./source.ts";
+import type { RestoreJournal } from "./types.ts";
 
 interface Layer {
   readonly name: string;
@@ -117,4 +118,27 @@ export class MemorySink implements BlockSink {
 
   /** Nothing to do. */
   [Symbol.dispose](): void {}
+}
+
+/** A journal in memory. */
+export class MemoryJournal implements RestoreJournal {
+  /** What was saved last. */
+  text: string | undefined;
+
+  /** See {@linkcode RestoreJournal.load}. */
+  load(): Promise<string | undefined> {
+    return Promise.resolve(this.text);
+  }
+
+  /** See {@linkcode RestoreJournal.save}. */
+  save(text: string): Promise<void> {
+    this.text = text;
+    return Promise.resolve();
+  }
+
+  /** See {@linkcode RestoreJournal.clear}. */
+  clear(): Promise<void> {
+    this.text = undefined;
+    return Promise.resolve();
+  }
 }

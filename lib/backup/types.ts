@@ -112,27 +112,31 @@ export interface RestoreJournal {
   clear(): Promise<void>;
 }
 
+/** What makes a restore that can be interrupted. */
+export interface JournalOptions {
+  /** Where to note how far it is. Without one, an interrupted restore begins anew. */
+  readonly journal?: RestoreJournal;
+  /** A note is written after so many bytes; each time the sink is flushed. Default 256 MiB. */
+  readonly journalEveryBytes?: number;
+}
+
 /** What to restore. */
-export interface RestoreOptions extends OperationOptions, LockOptions, BackupName {
+export interface RestoreOptions extends OperationOptions, LockOptions, JournalOptions, BackupName {
   /**
    * True when the sink may hold other data: everything that the backup does not hold is zeroed. Default false: the
    * sink reads as zeros.
    */
   readonly zeroRest?: boolean;
-  /** Where to note how far it is. Without one, an interrupted restore begins anew. */
-  readonly journal?: RestoreJournal;
 }
 
 /** Brings a copy of one backup to the state of a newer one of the same volume. */
-export interface DeltaOptions extends OperationOptions, LockOptions {
+export interface DeltaOptions extends OperationOptions, LockOptions, JournalOptions {
   /** Name of the volume. */
   readonly volume: string;
   /** Name of the backup that the sink holds. */
   readonly from: string;
   /** Name of the backup that the sink is to hold. */
   readonly to: string;
-  /** See {@linkcode RestoreOptions.journal}. */
-  readonly journal?: RestoreJournal;
 }
 
 /** A finished restore. */
