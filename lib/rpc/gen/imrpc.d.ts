@@ -244,7 +244,7 @@ export namespace imrpc {
         /** Calls InstanceLog. */
         instanceLog: imrpc.InstanceService.InstanceLog;
 
-        /** Calls InstanceWatch. */
+        /** What changed. Longhorn sends empty messages here; its clients skip the fields, and list again. */
         instanceWatch: imrpc.InstanceService.InstanceWatch;
 
         /** Calls InstanceReplace. */
@@ -379,18 +379,18 @@ export namespace imrpc {
         /**
          * Callback as used by {@link imrpc.InstanceService#instanceWatch}.
          * @param error Error, if any
-         * @param [response] Empty
+         * @param [response] InstanceResponse
          */
-        type InstanceWatchCallback = (error: (Error|null), response?: google.protobuf.Empty) => void;
+        type InstanceWatchCallback = (error: (Error|null), response?: imrpc.InstanceResponse) => void;
 
-        /** Calls InstanceWatch. */
+        /** What changed. Longhorn sends empty messages here; its clients skip the fields, and list again. */
         type InstanceWatch = {
           (request: google.protobuf.IEmpty, callback: imrpc.InstanceService.InstanceWatchCallback): void;
-          (request: google.protobuf.IEmpty): Promise<google.protobuf.Empty>;
+          (request: google.protobuf.IEmpty): Promise<imrpc.InstanceResponse>;
           readonly name: "InstanceWatch";
           readonly path: "/imrpc.InstanceService/InstanceWatch";
           readonly requestType: "google.protobuf.Empty";
-          readonly responseType: "google.protobuf.Empty";
+          readonly responseType: "InstanceResponse";
           readonly requestStream: undefined;
           readonly responseStream: true;
         };

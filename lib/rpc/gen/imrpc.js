@@ -384,12 +384,12 @@ export const imrpc = $root.imrpc = (() => {
 
 
         $Object.defineProperties(InstanceService.prototype.instanceWatch = function(request, callback) {
-            return $protobuf.rpc.Service.prototype.rpcCall.call(this, InstanceService.prototype.instanceWatch, $root.google.protobuf.Empty, $root.google.protobuf.Empty, request, callback);
+            return $protobuf.rpc.Service.prototype.rpcCall.call(this, InstanceService.prototype.instanceWatch, $root.google.protobuf.Empty, $root.imrpc.InstanceResponse, request, callback);
         }, {
             name: { value: "InstanceWatch" },
             path: { value: "/imrpc.InstanceService/InstanceWatch" },
             requestType: { value: "google.protobuf.Empty" },
-            responseType: { value: "google.protobuf.Empty" },
+            responseType: { value: "InstanceResponse" },
             requestStream: { value: $undefined },
             responseStream: { value: true }
         });
