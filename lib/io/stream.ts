@@ -97,6 +97,11 @@ export class Stream implements Completer, Deferred {
     return this.#read;
   }
 
+  /** True inside of a {@linkcode fill} or {@linkcode discard}. */
+  get filling(): boolean {
+    return this.#fillLeft > 0;
+  }
+
   /** True while the owner should not produce more: the send queue is more than half full. */
   get congested(): boolean {
     return this.#queue.congested;
@@ -319,6 +324,7 @@ export class Stream implements Completer, Deferred {
   /** Between two messages: receives and delivers nothing from now on. What is queued is sent. */
   halt(): void {
     if (this.#fillLeft > 0) throw mistake("halted inside a payload");
+    if (this.#halted) return;
     this.#halted = true;
     if (this.#receiving) this.io.interrupt(this.fd);
   }

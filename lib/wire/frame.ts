@@ -148,3 +148,13 @@ export function frameTypeName(type: number): string {
   for (const [name, value] of Object.entries(FrameType)) if (value === type) return name.toLowerCase();
   return `type ${type}`;
 }
+
+/** Types whose length is that of their payload: memory without one is not the peer's to write from. */
+export function carriesData(type: number): boolean {
+  return type === FrameType.WRITE || type === FrameType.WRITE_DURABLE || type === FrameType.ADOPT;
+}
+
+/** True for requests whose Response carries as many bytes as their size says. */
+export function answersWithData(type: number): boolean {
+  return type === FrameType.READ || type === FrameType.REGIONS;
+}

@@ -33,6 +33,14 @@ export interface FrameHandler {
   onGone(peer: number): void;
 }
 
+/** What one frame server hands to another one, in another process. */
+export interface HandedServer {
+  /** The listener. */
+  readonly listener: number;
+  /** Connections, with what was received and not used of each. */
+  readonly connections: readonly { readonly fd: number; readonly unread: Uint8Array }[];
+}
+
 /** Bounds and callbacks of a frame server. */
 export interface FrameServerOptions {
   /** Most connections at once; further ones are accepted and closed. Default 64. */
@@ -46,6 +54,8 @@ export interface FrameServerOptions {
    * text (what Longhorn's engine expects: it takes ENOSPC frames for success). Default false.
    */
   readonly noSpaceFrames?: boolean;
+  /** Goes on where another server stopped, after `resume`; default: listens anew, at once. */
+  readonly handed?: HandedServer;
   /** Sizes of the connections' buffers; default: for production. */
   readonly streamSizes?: StreamSizes;
   /** Largest payload and read, bytes; 0 = the protocol's limit. */

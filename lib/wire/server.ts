@@ -11,12 +11,14 @@
  * @module
  */
 import { Errno, errnoName, errnoText, IoError } from "../io/errno.ts";
-import { type Address, type Completer, type Deferred, formatAddress, type Io } from "../io/io.ts";
+import { type Address, type Completer, formatAddress, type Io } from "../io/io.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
-import { Stream, type StreamOwner } from "../io/stream.ts";
+import { Stream } from "../io/stream.ts";
 import { HEADER_BYTES, StreamMemory, type StreamSizes } from "../io/stream_memory.ts";
-import type { FrameHandler, FrameServerOptions } from "./handler.ts";
+import type { FrameHandler, FrameServerOptions, HandedServer } from "./handler.ts";
 import {
+  answersWithData,
+  carriesData,
   FRAME_BYTES,
   FRAME_MAGIC,
   frameDataLength,
@@ -32,6 +34,8 @@ import {
   putFrame,
   WireError,
 } from "./frame.ts";
+
+import { Peer } from "./peer.ts";
 
 export type { FrameHandler, FrameServerOptions } from "./handler.ts";
 
@@ -49,53 +53,6 @@ const ACCEPT = 0;
 const ACCEPT_RETRY_MS = 100;
 const RETRY = 1;
 
-/** Types whose length is that of their payload: memory without one is not the peer's to write from. */
-function carriesData(type: number): boolean {
-  return type === FrameType.WRITE || type === FrameType.WRITE_DURABLE || type === FrameType.ADOPT;
-}
-
-/** True for requests whose Response carries as many bytes as their size says. */
-function answersWithData(type: number): boolean {
-  return type === FrameType.READ || type === FrameType.REGIONS;
-}
-
-/** One connection of a server. */
-class Peer implements StreamOwner, Deferred {
-  stream: Stream | undefined;
-  /** The request whose payload is arriving, or -1. */
-  filling = -1;
-  /** Requests under way whose replies go here. */
-  pending = 0;
-  /** Is in the queue of those that wait for a buffer: at most once, however often connections come and go. */
-  waiting = false;
-
-  constructor(readonly server: FrameServer, readonly index: number, readonly memory: StreamMemory) {}
-
-  onData(stream: Stream): void {
-    this.server.parse(this, stream);
-  }
-
-  onFilled(_stream: Stream): void {
-    const slot = this.filling;
-    this.filling = -1;
-    if (slot >= 0) this.server.begin(slot);
-  }
-
-  onSent(_stream: Stream, token: number): void {
-    this.server.release(token);
-  }
-
-  onClosed(_stream: Stream, result: number): void {
-    this.server.closed(this, result);
-  }
-
-  /** Memory came back. */
-  runDeferred(): void {
-    this.waiting = false;
-    this.stream?.resume();
-  }
-}
-
 /** See the module text. */
 export class FrameServer implements Completer {
   readonly #peers: Peer[] = [];
@@ -107,6 +64,9 @@ export class FrameServer implements Completer {
   readonly #streamSizes: StreamSizes;
   readonly #view: DataView;
   #stopping: (() => void) | undefined;
+  #suspended: boolean;
+  /** Connections that were accepted while suspended. */
+  readonly #late: number[] = [];
   #accepting = false;
   // Slots.
   readonly #sequence: Uint32Array;
@@ -151,7 +111,10 @@ export class FrameServer implements Completer {
     this.#state = new Uint8Array(depth);
     this.#freeSlots = new Int32Array(depth).map((_, i) => depth - 1 - i);
     this.#freeCount = depth;
-    this.#listener = io.listen(address);
+    const { handed } = options;
+    this.#suspended = handed !== undefined;
+    this.#listener = handed?.listener ?? io.listen(address);
+    for (const { fd, unread } of handed?.connections ?? []) this.#connect(fd, unread);
     this.#accept();
   }
 
@@ -166,7 +129,7 @@ export class FrameServer implements Completer {
   }
 
   #accept(): void {
-    if (this.#stopping) return;
+    if (this.#stopping || this.#accepting || this.#suspended) return;
     this.#accepting = true;
     this.io.accept(this.#listener, this, ACCEPT);
   }
@@ -179,23 +142,30 @@ export class FrameServer implements Completer {
       if (result >= 0) this.io.close(result);
       return this.#settle();
     }
+    if (this.#suspended) return void (result >= 0 && this.#late.push(result));
+    if (result === -Errno.ECANCELED) return this.#accept();
     if (result < 0) {
       this.#onProblem(new IoError("accept", formatAddress(this.address), result));
       this.io.timer(ACCEPT_RETRY_MS, this, RETRY);
       return;
     }
+    this.#connect(result);
+    this.#accept();
+  }
+
+  /** Serves a connection. @param unread see {@linkcode Stream} */
+  #connect(fd: number, unread?: Uint8Array): void {
     // One that still owes replies to its former connection must not serve a new one.
     let peer = this.#peers.find((p) => p.stream === undefined && p.pending === 0);
     if (!peer && this.#peers.length < this.#max) {
       peer = new Peer(this, this.#peers.length, new StreamMemory(this.io, this.#streamSizes));
       this.#peers.push(peer);
     }
-    if (peer) peer.stream = new Stream(this.io, result, peer.memory, peer);
+    if (peer) peer.stream = new Stream(this.io, fd, peer.memory, peer, unread);
     else {
       this.#onProblem(new WireError(`refused a connection: ${this.#max} are open, which is the limit`));
-      this.io.close(result);
+      this.io.close(fd);
     }
-    this.#accept();
   }
 
   // ---- requests --------------------------------------------------------------------------------------------
@@ -205,6 +175,7 @@ export class FrameServer implements Completer {
    * @internal
    */
   parse(peer: Peer, stream: Stream): void {
+    if (this.#suspended) return stream.halt();
     const view = this.#view;
     while (stream.available >= FRAME_BYTES && !stream.congested && !stream.closing) {
       const at = stream.position;
@@ -336,6 +307,46 @@ export class FrameServer implements Completer {
     peer.pending--;
     if (this.#starved.length > 0) this.#wake();
     if (this.#stopping) this.#settle();
+  }
+
+  // ---- from one process to the next ------------------------------------------------------------------------
+
+  /** Takes no new requests and connections; see {@linkcode rests}. */
+  suspend(): void {
+    this.#suspended = true;
+    this.io.interrupt(this.#listener);
+  }
+
+  /** True when it is suspended, all was answered, and nothing is under way on any connection. */
+  rests(): boolean {
+    const streams = this.#peers.flatMap(({ stream }) => stream ?? []);
+    for (const stream of streams) if (!stream.filling) stream.halt();
+    const idle = !this.#accepting && this.#freeCount === this.#state.length;
+    return idle && streams.every((stream) => stream.quiet);
+  }
+
+  /** What another process needs to go on, while this {@linkcode rests}. */
+  get handed(): HandedServer {
+    const streams = this.#peers.flatMap(({ stream }) => stream ?? []);
+    const late = this.#late.map((fd) => ({ fd, unread: new Uint8Array(0) }));
+    const connections = streams.map((stream) => ({ fd: stream.fd, unread: stream.unread() }));
+    return { listener: this.#listener, connections: [...connections, ...late] };
+  }
+
+  /** Goes on. */
+  resume(): void {
+    this.#suspended = false;
+    this.io.adoptListener(this.#listener);
+    for (const fd of this.#late.splice(0)) this.#connect(fd);
+    for (const { stream } of this.#peers) stream?.go();
+    this.#accept();
+  }
+
+  /** Only while it {@linkcode rests}: lets go of all descriptors; nothing more follows. */
+  leave(): void {
+    for (const { stream } of this.#peers) stream?.leave();
+    for (const fd of [...this.#late, this.#listener]) this.io.close(fd);
+    this.#listenerClosed = true;
   }
 
   // ---- the end ---------------------------------------------------------------------------------------------

@@ -16,16 +16,25 @@
  *
  * @module
  */
-import assert from "node:assert/strict";
-import { type BlockDevice, FRONTEND_DEPTH, Op, SECTOR_BYTES } from "../../block/device.ts";
-import { PAGE_BYTES } from "../../io/arena.ts";
+import { type BlockDevice, Op, SECTOR_BYTES } from "../../block/device.ts";
 import { Errno } from "../../io/errno.ts";
 import type { Completer, Io } from "../../io/io.ts";
-import type { Frontend } from "../frontend.ts";
+import type { Frontend, Parcel } from "../frontend.ts";
+import { Standstill } from "../standstill.ts";
+import {
+  DATA_AT,
+  type LoopEvents,
+  type LoopMemory,
+  type LoopOptions,
+  REQUEST_AT,
+  REQUEST_BYTES,
+  SLOT_BYTES,
+  VECTOR_AT,
+} from "./loop_options.ts";
 import * as fuse from "./protocol.ts";
 
-/** Requests under way when nothing else is said: what one busy block device profits from. */
-export const LOOP_DEPTH = 128;
+export { LOOP_DEPTH, type LoopEvents, LoopMemory, type LoopOptions } from "./loop_options.ts";
+
 /**
  * Reads of /dev/fuse under way at once. One read takes one request; with several, one pass of the loop takes
  * several: a third more requests per second at a queue depth of 32 than with one. Every request wakes all of
@@ -33,69 +42,9 @@ export const LOOP_DEPTH = 128;
  */
 export const READS = 4;
 
-/** Layout of a slot: one page for reply, vector and request header, then the data. */
-const VECTOR_AT = 256;
-const REQUEST_AT = PAGE_BYTES - fuse.WRITE_HEADER_BYTES;
-const DATA_AT = PAGE_BYTES;
-const SLOT_BYTES = PAGE_BYTES + fuse.MAX_DATA_BYTES;
-const REQUEST_BYTES = fuse.WRITE_HEADER_BYTES + fuse.MAX_DATA_BYTES;
-
 /** Low bits of a tag: what ended. The slot is above them. */
 const READ_ENDED = 0, DEVICE_ENDED = 1, REPLY_ENDED = 2;
 const TAG_BITS = 2, TAG_MASK = (1 << TAG_BITS) - 1;
-
-/**
- * The frontend's part of the arena, which is never given back: keep it for the next frontend. One slot holds a
- * request and its data, at most 1 MiB; memory that was never written costs nothing.
- */
-export class LoopMemory {
-  /** Arena offset of the first slot. */
-  readonly base: number;
-
-  /**
-   * Reserves the memory.
-   *
-   * @param io whose arena
-   * @param depth slots, at most {@linkcode FRONTEND_DEPTH}
-   * @throws {RangeError} when the arena is too small
-   */
-  constructor(io: Io, /** Number of slots. */ readonly depth: number = LOOP_DEPTH) {
-    assert(depth >= 1 && depth <= FRONTEND_DEPTH, `depth of ${depth}`);
-    this.base = io.arena.reserve(depth * SLOT_BYTES, PAGE_BYTES);
-  }
-
-  /** Bytes of arena that a depth takes, for sizing it. */
-  static bytes(depth: number = LOOP_DEPTH): number {
-    return depth * SLOT_BYTES;
-  }
-}
-
-/** Told from the loop what the host's part has to know. */
-export interface LoopEvents {
-  /** The volume has a new size; the loop device does not know yet (`resizeLoop` in `attach.ts`). */
-  onResized(bytes: number): void;
-  /**
-   * The kernel has ended the connection: unmounted or aborted. Nothing is under way any more.
-   * @param result 0 when the file system was unmounted, else `-errno` of the read that failed
-   */
-  onEnded(result: number): void;
-}
-
-/** What to serve. */
-export interface LoopOptions {
-  /** Descriptor of /dev/fuse, mounted; the frontend closes it. */
-  readonly fd: number;
-  /** What `info` shows until the host's part sets {@linkcode LoopFrontend.endpoint} to the device's path. */
-  readonly endpoint: string;
-  /** Slots for requests. */
-  readonly memory: LoopMemory;
-  /** Who is told. */
-  readonly events: LoopEvents;
-  /** Reads under way at once, default {@linkcode READS}. */
-  readonly reads?: number;
-  /** Whether the file bypasses the page cache; default true. False is for measuring. */
-  readonly direct?: boolean;
-}
 
 /** Serves the file; see the module text. */
 export class LoopFrontend implements Frontend, Completer {
@@ -120,7 +69,9 @@ export class LoopFrontend implements Frontend, Completer {
   /** Bytes of data of the device operation in a slot. */
   readonly #length: Uint32Array<ArrayBuffer>;
   #reading = 0;
-  #agreed = false;
+  #agreed: boolean;
+  #suspended: boolean;
+  readonly #standstill: Standstill;
   #ended = false;
   #gone = false;
   #result = 0;
@@ -137,6 +88,8 @@ export class LoopFrontend implements Frontend, Completer {
     this.endpoint = options.endpoint;
     this.#view = io.arena.view;
     this.#fd = options.fd;
+    this.#agreed = this.#suspended = options.handed ?? false;
+    this.#standstill = new Standstill(io);
     this.#memory = options.memory;
     this.#events = options.events;
     this.#reads = options.reads ?? READS;
@@ -160,6 +113,43 @@ export class LoopFrontend implements Frontend, Completer {
   stop(done: () => void): void {
     this.#done = done;
     if (this.#gone) done();
+  }
+
+  /**
+   * See {@linkcode Frontend.suspend}. The kernel keeps its requests meanwhile, and whoever waits for them waits. Before
+   * the first one there is nothing that another process could go on with.
+   */
+  suspend(graceMs: number, done: (problem: string) => void): void {
+    this.#suspended = true;
+    this.io.interrupt(this.#fd);
+    const still = () => this.#freeCount === this.#memory.depth && this.#agreed;
+    this.#standstill.wait(graceMs, still, (rests) => {
+      done(
+        this.#ended
+          ? "the kernel has ended the file system"
+          : rests
+          ? ""
+          : "requests of the loop device do not end",
+      );
+    });
+  }
+
+  /** See {@linkcode Frontend.parcel}. */
+  parcel(): Parcel {
+    return { state: {}, descriptors: [this.#fd] };
+  }
+
+  /** See {@linkcode Frontend.resume}. */
+  resume(): void {
+    this.#standstill.cancel();
+    this.#suspended = false;
+    this.#arm();
+  }
+
+  /** See {@linkcode Frontend.leave}. */
+  leave(): void {
+    this.#ended = this.#gone = true;
+    this.io.close(this.#fd);
   }
 
   /** Ends of reads, of operations of the volume and of replies. */
@@ -188,7 +178,7 @@ export class LoopFrontend implements Frontend, Completer {
 
   /** Keeps reads under way while there are slots. */
   #arm(): void {
-    while (this.#reading < this.#reads && this.#freeCount > 0 && !this.#ended) {
+    while (this.#reading < this.#reads && this.#freeCount > 0 && !this.#ended && !this.#suspended) {
       const slot = this.#free[--this.#freeCount] as number;
       this.#reading++;
       const at = this.#at(slot) + REQUEST_AT;
@@ -202,8 +192,9 @@ export class LoopFrontend implements Frontend, Completer {
   }
 
   #readFailed(slot: number, result: number): void {
-    // ENOENT: the request was given up while it was being copied. The others are signals and spurious wakes.
-    const passing = result === -Errno.ENOENT || result === -Errno.EINTR || result === -Errno.EAGAIN;
+    // ENOENT: the request was given up while it was being copied. ECANCELED: see `suspend`. Else signals and such.
+    const passing = result === -Errno.ENOENT || result === -Errno.EINTR || result === -Errno.EAGAIN ||
+      result === -Errno.ECANCELED;
     if (!passing && !this.#ended) {
       this.#ended = true;
       this.#result = result === -Errno.ENODEV ? 0 : result;

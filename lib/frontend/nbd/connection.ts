@@ -7,8 +7,10 @@ import type { Completer, Io } from "../../io/io.ts";
 import { NO_TIMER } from "../../io/io.ts";
 import { Stream, type StreamMemory, type StreamOwner } from "../../io/stream.ts";
 import { errnoText } from "../../io/errno.ts";
-import { Haggle, Step } from "./haggle.ts";
+import { Haggle, type HaggleState, Step } from "./haggle.ts";
+import { fromBase64, toBase64 } from "../standstill.ts";
 import type { Host } from "./host.ts";
+import type { Form } from "./reply.ts";
 import { Transmission } from "./transmission.ts";
 
 const HANDSHAKE = 1;
@@ -18,6 +20,18 @@ const LINGER = 2;
 export interface ConnectionOwner {
   /** Nothing of the connection is left, its memory is free. `complaint` is empty for an orderly end. */
   onGone(connection: Connection, complaint: string): void;
+}
+
+/** A connection that another process goes on with; JSON. */
+export interface ConnectionState {
+  /** Received and not used, base64. */
+  readonly unread: string;
+  /** The handshake, while it is not done. */
+  readonly haggle: HaggleState | null;
+  /** After that: the form of replies that was agreed on. */
+  readonly form: Form;
+  /** After that: whether the client selected `base:allocation`. */
+  readonly allocation: boolean;
 }
 
 /** One client; see the module text. */
@@ -40,20 +54,61 @@ export class Connection implements StreamOwner, Completer {
    * @param fd the accepted socket
    * @param memory memory for its stream
    * @param owner who is told about the end
+   * @param state of a connection that another process handed over: it is not greeted, and begins suspended
    */
-  constructor(host: Host, fd: number, readonly memory: StreamMemory, owner: ConnectionOwner) {
+  constructor(
+    host: Host,
+    readonly fd: number,
+    readonly memory: StreamMemory,
+    owner: ConnectionOwner,
+    state?: ConnectionState,
+  ) {
     this.#host = host;
     this.#io = host.io;
     this.#owner = owner;
-    this.#stream = new Stream(host.io, fd, memory, this);
-    this.#haggle = new Haggle(this.#stream, host.volume);
+    this.#stream = new Stream(host.io, fd, memory, this, state && fromBase64(state.unread));
+    if (!state || state.haggle) {
+      this.#haggle = new Haggle(this.#stream, host.volume, state?.haggle ?? undefined);
+    }
     this.#transmission = new Transmission(
       host,
       this.#stream,
       () => this.#finish(),
       (complaint) => this.#break(complaint),
     );
-    this.#timer = host.io.timer(host.handshakeMs, this, HANDSHAKE);
+    if (!state) this.#timer = host.io.timer(host.handshakeMs, this, HANDSHAKE);
+    else if (!state.haggle) this.#transmission.begin(state.form, state.allocation);
+  }
+
+  /** Takes nothing new; see {@linkcode Connection.rests}. */
+  suspend(): void {
+    this.#io.cancel(this.#timer);
+    this.#timer = NO_TIMER;
+    this.#transmission.suspend();
+  }
+
+  /** True when it is suspended, everything was answered, and nothing of it is under way. */
+  rests(): boolean {
+    if (this.#transmission.suspend() && !this.#stream.filling) this.#stream.halt();
+    return this.#stream.quiet && !this.#transmission.busy;
+  }
+
+  /** What another process needs, while it {@linkcode Connection.rests}. */
+  get state(): ConnectionState {
+    const haggle = this.#haggle?.state ?? null;
+    return { unread: toBase64(this.#stream.unread()), haggle, ...this.#transmission.agreed };
+  }
+
+  /** Goes on. */
+  resume(): void {
+    this.#transmission.resume();
+    if (this.#haggle) this.#timer = this.#io.timer(this.#host.handshakeMs, this, HANDSHAKE);
+    this.#stream.go();
+  }
+
+  /** Lets go of the socket; nothing more follows. */
+  leave(): void {
+    this.#stream.leave();
   }
 
   /** True while the client has not opened the export yet. */

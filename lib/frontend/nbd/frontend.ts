@@ -9,12 +9,13 @@
  */
 import { type BlockDevice, FRONTEND_DEPTH, MAX_TRANSFER_BYTES } from "../../block/device.ts";
 import { PAGE_BYTES } from "../../io/arena.ts";
-import { errnoText } from "../../io/errno.ts";
+import { Errno, errnoText } from "../../io/errno.ts";
 import { type Address, type Completer, type Io, NO_TIMER } from "../../io/io.ts";
 import type { BufferPool } from "../../io/pool.ts";
 import { StreamMemory } from "../../io/stream.ts";
-import type { Frontend } from "../frontend.ts";
-import { Connection, type ConnectionOwner } from "./connection.ts";
+import type { Frontend, Parcel } from "../frontend.ts";
+import { Standstill } from "../standstill.ts";
+import { Connection, type ConnectionOwner, type ConnectionState } from "./connection.ts";
 import type { Export } from "./haggle.ts";
 import type { Host } from "./host.ts";
 import { MAX_STRING_BYTES } from "./protocol.ts";
@@ -88,8 +89,16 @@ export interface NbdOptions {
   readonly handshakeMs?: number;
   /** How long a stop waits for clients to read their last replies, milliseconds. */
   readonly lingerMs?: number;
+  /** Goes on for another process's frontend; `address` counts for nothing then. */
+  readonly handed?: Parcel;
   /** Told about clients that come, go or misbehave; for the log. */
   readonly onEvent?: (text: string) => void;
+}
+
+/** What is handed over besides descriptors: of the listener, then of each connection, then of new clients. */
+interface NbdState {
+  readonly address: Address;
+  readonly connections: readonly ConnectionState[];
 }
 
 /** Options that cannot be: which one and why. */
@@ -121,6 +130,11 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
   #listening = true;
   #stopped: (() => void) | undefined;
   #retry = NO_TIMER;
+  #accepting = false;
+  #suspended: boolean;
+  /** Clients that came while suspended: not greeted yet. */
+  #late: number[] = [];
+  readonly #standstill: Standstill;
 
   /**
    * Listens and serves at once.
@@ -153,13 +167,17 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
     this.connectionBytes = Math.min(CONNECTION_BYTES, Math.floor(pool.free / POOL_SHARE));
     this.frontendBytes = Math.floor(pool.free / 2);
     this.#event = options.onEvent ?? (() => {});
-    this.#address = options.address;
-    this.#listener = io.listen(options.address);
+    this.#standstill = new Standstill(io);
+    const { handed } = options, state = handed?.state as NbdState | undefined;
+    const [listener, ...clients] = handed?.descriptors ?? [];
+    this.#suspended = state !== undefined;
+    this.#address = state?.address ?? options.address;
+    this.#listener = listener ?? io.listen(options.address);
     let memory: NbdMemory;
     try {
       memory = options.memory ?? new NbdMemory(io, options.maxConnections);
     } catch (error) {
-      this.#closeListener();
+      if (!state) this.#closeListener();
       throw error;
     }
     this.zeroes = memory.zeroes;
@@ -167,8 +185,53 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
     this.#memory = memory.streams;
     this.#places = Math.min(memory.connections, options.maxConnections ?? memory.connections);
     this.slots = new Slots(FRONTEND_DEPTH, this.#places);
-    this.endpoint = formatEndpoint(options.address, name, () => io.boundPort(this.#listener));
-    io.accept(this.#listener, this, ACCEPTED);
+    this.endpoint = formatEndpoint(this.#address, name, () => io.boundPort(this.#listener));
+    state?.connections.forEach((one, i) => this.#welcome(clients[i] as number, one));
+    this.#late = clients.slice(state?.connections.length ?? 0);
+    this.#accept();
+  }
+
+  #accept(): void {
+    if (this.#accepting || this.#suspended) return;
+    this.#accepting = true;
+    this.io.accept(this.#listener, this, ACCEPTED);
+  }
+
+  /** See {@linkcode Frontend.suspend}. */
+  suspend(graceMs: number, done: (problem: string) => void): void {
+    this.#suspended = true;
+    this.io.cancel(this.#retry);
+    this.#retry = NO_TIMER;
+    this.io.interrupt(this.#listener);
+    for (const connection of this.#connections) connection.suspend();
+    const rests = () => this.#connections.filter((one) => !one.rests()).length === 0 && !this.#accepting;
+    this.#standstill.wait(graceMs, rests, (still) => {
+      done(still ? "" : "a client neither ends its request nor takes its answers");
+    });
+  }
+
+  /** See {@linkcode Frontend.parcel}. */
+  parcel(): Parcel {
+    const connections = this.#connections.map((one) => one.state);
+    const state: NbdState = { address: this.#address, connections };
+    const clients = this.#connections.map(({ fd }) => fd);
+    return { state, descriptors: [this.#listener, ...clients, ...this.#late] };
+  }
+
+  /** See {@linkcode Frontend.resume}. */
+  resume(): void {
+    this.#standstill.cancel();
+    this.#suspended = false;
+    this.io.adoptListener(this.#listener);
+    for (const connection of this.#connections) connection.resume();
+    for (const fd of this.#late.splice(0)) this.#welcome(fd);
+    this.#accept();
+  }
+
+  /** See {@linkcode Frontend.leave}. */
+  leave(): void {
+    for (const connection of this.#connections) connection.leave();
+    for (const fd of [...this.#late, this.#listener]) this.io.close(fd);
   }
 
   /** True once {@linkcode stop} was called. */
@@ -210,28 +273,35 @@ export class NbdFrontend implements Frontend, Host, Completer, ConnectionOwner {
 
   /** The listener's completions: a client, or a failure. */
   complete(tag: number, result: number): void {
-    if (tag === RETRY) this.#retry = NO_TIMER;
-    else if (this.stopping) {
+    if (tag === RETRY) {
+      this.#retry = NO_TIMER;
+      return this.#accept();
+    }
+    this.#accepting = false;
+    if (this.stopping) {
       if (result >= 0) this.io.close(result);
       return this.#closeListener();
+    } else if (this.#suspended) {
+      if (result >= 0) this.#late.push(result);
+      return;
     } else if (result >= 0) this.#welcome(result);
-    else {
+    else if (result !== -Errno.ECANCELED) {
       this.#event(`cannot accept a client: ${errnoText(result)}`);
       this.#retry = this.io.timer(ACCEPT_RETRY_MS, this, RETRY);
       return;
     }
-    this.io.accept(this.#listener, this, ACCEPTED);
+    this.#accept();
   }
 
-  #welcome(fd: number): void {
+  #welcome(fd: number, state?: ConnectionState): void {
     const memory = this.#connections.length < this.#places ? this.#memory.pop() : undefined;
     if (!memory) {
       this.#event(`client turned away: there are ${this.#connections.length} already`);
       this.io.close(fd);
       return;
     }
-    this.#connections.push(new Connection(this, fd, memory, this));
-    this.#event("client came");
+    this.#connections.push(new Connection(this, fd, memory, this, state));
+    this.#event(state ? "client taken over" : "client came");
   }
 
   #closeListener(): void {

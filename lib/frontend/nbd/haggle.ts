@@ -68,6 +68,18 @@ const NO_OPTION = 0;
 const TWO_32 = 2 ** 32;
 const encoder = new TextEncoder();
 
+/** A handshake that is under way. */
+export interface HaggleState {
+  /** See {@linkcode Haggle.form}. */
+  readonly form: Form;
+  /** See {@linkcode Haggle.allocation}. */
+  readonly allocation: boolean;
+  /** The client has sent its flags. */
+  readonly flagsSeen: boolean;
+  /** The client wants the padding of the old handshake. */
+  readonly padding: boolean;
+}
+
 /** One handshake. */
 export class Haggle {
   /** The form of replies agreed on. */
@@ -88,16 +100,30 @@ export class Haggle {
    *
    * @param stream the connection
    * @param volume what can be opened
+   * @param said of a handshake that another process began: there is no second greeting
    */
-  constructor(stream: Stream, volume: Export) {
+  constructor(stream: Stream, volume: Export, said?: HaggleState) {
     this.#stream = stream;
     this.#export = volume;
+    if (said) {
+      this.form = said.form;
+      this.allocation = said.allocation;
+      this.#flagsSeen = said.flagsSeen;
+      this.#padding = said.padding;
+      return;
+    }
     const at = stream.header(18), view = stream.io.arena.view;
     view.setUint32(at, INIT_MAGIC_HIGH);
     view.setUint32(at + 4, INIT_MAGIC_LOW);
     view.setUint32(at + 8, OPTION_MAGIC_HIGH);
     view.setUint32(at + 12, OPTION_MAGIC_LOW);
     view.setUint16(at + 16, Handshake.FIXED_NEWSTYLE | Handshake.NO_ZEROES);
+  }
+
+  /** What was said so far; only between two options. */
+  get state(): HaggleState {
+    const { form, allocation } = this;
+    return { form, allocation, flagsSeen: this.#flagsSeen, padding: this.#padding };
   }
 
   /** Takes whole messages out of the window. */

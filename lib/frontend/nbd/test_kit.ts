@@ -11,6 +11,7 @@ import { MemoryDevice } from "../../block/memory_device.ts";
 import type { Address, Completer } from "../../io/io.ts";
 import { BufferPool } from "../../io/pool.ts";
 import { Stream, StreamMemory, type StreamOwner } from "../../io/stream.ts";
+import { move } from "../test_parcel.ts";
 import { NbdFrontend, type NbdOptions } from "./frontend.ts";
 import { Form } from "./reply.ts";
 
@@ -267,7 +268,7 @@ export class Kit implements Disposable {
   /** The disk as the server sees it. */
   readonly device: HeldDevice;
   /** The server. */
-  readonly frontend: NbdFrontend;
+  frontend: NbdFrontend;
   /** What the server logged. */
   readonly events: string[] = [];
   readonly #address: Address;
@@ -298,6 +299,20 @@ export class Kit implements Disposable {
     this.until(() => fd !== undefined, "a connection");
     assert.ok(fd !== undefined && fd >= 0, `connect: ${fd}`);
     return new Client(this, fd);
+  }
+
+  /** Another frontend goes on with the clients, as after a live upgrade. */
+  move(): void {
+    this.frontend = move(
+      this.frontend,
+      (condition) => this.until(condition, "rest"),
+      (handed) =>
+        new NbdFrontend(this.io, this.pool, this.device, {
+          onEvent: (text) => void this.events.push(text),
+          address: { kind: "unix", path: "/nowhere" },
+          handed,
+        }),
+    );
   }
 
   /** Runs the loop until something is true. */

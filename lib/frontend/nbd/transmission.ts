@@ -46,6 +46,7 @@ export class Transmission implements Completer, ZeroingOwner {
   #cursor = 0;
   #leaving = false;
   #closed = false;
+  #suspended = false;
 
   /**
    * Waits for {@linkcode begin}.
@@ -77,10 +78,27 @@ export class Transmission implements Completer, ZeroingOwner {
     return this.#operations > 0;
   }
 
+  /** Takes no new request, ends those that were begun. @returns true when it is between two requests */
+  suspend(): boolean {
+    this.#suspended = true;
+    return this.#whole === NO_SLOT && this.#filling === NO_SLOT && !this.#refused;
+  }
+
+  /** Undoes {@linkcode suspend}. */
+  resume(): void {
+    this.#suspended = false;
+  }
+
+  /** What was agreed on in the handshake. */
+  get agreed(): { readonly form: Form; readonly allocation: boolean } {
+    return { form: this.#replies.form, allocation: this.#allocation };
+  }
+
   /** Takes requests out of the window. */
   serve(): void {
     const stream = this.#stream;
     while (!stream.closing && !stream.congested && !this.#leaving) {
+      if (this.#whole === NO_SLOT && this.#suspended) break;
       if (!(this.#whole === NO_SLOT ? this.#next() : this.#part())) break;
     }
     this.#checkIdle();

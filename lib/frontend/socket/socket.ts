@@ -15,7 +15,8 @@ import { Later } from "../../io/later.ts";
 import type { BufferPool } from "../../io/pool.ts";
 import { FrameType, frameTypeName } from "../../wire/frame.ts";
 import { type FrameHandler, FrameServer } from "../../wire/server.ts";
-import type { Frontend } from "../frontend.ts";
+import type { Frontend, Parcel } from "../frontend.ts";
+import { fromBase64, Standstill, toBase64 } from "../standstill.ts";
 
 /** Most clients at once; one per LUN is usual, two during a replacement. */
 const MAX_CLIENTS = 16;
@@ -26,6 +27,15 @@ export interface SocketOptions {
   readonly address: Address;
   /** Told about clients that break the protocol. */
   readonly onProblem?: (error: Error) => void;
+  /** Goes on for another process's frontend; `address` counts for nothing then. */
+  readonly handed?: Parcel;
+}
+
+/** What is handed over besides descriptors: of the listener, and of each connection. */
+interface SocketState {
+  readonly address: Address;
+  /** Received and not used of each connection, base64. */
+  readonly unread: readonly string[];
 }
 
 /** See the module text. */
@@ -36,6 +46,8 @@ export class SocketFrontend implements Frontend, FrameHandler {
   readonly #who: (Completer | undefined)[] = new Array(FRONTEND_DEPTH).fill(undefined);
   readonly #later: Later;
   readonly #answer: Completer;
+  readonly #address: Address;
+  readonly #standstill: Standstill;
 
   /**
    * Listens at once.
@@ -49,17 +61,27 @@ export class SocketFrontend implements Frontend, FrameHandler {
   ) {
     this.#answer = { complete: (tag, result) => this.#complete(tag, result) };
     this.#later = new Later(io, FRONTEND_DEPTH, this.#answer);
-    this.#server = new FrameServer(io, pool, options.address, this, {
+    this.#standstill = new Standstill(io);
+    const { handed } = options, state = handed?.state as SocketState | undefined;
+    this.#address = state?.address ?? options.address;
+    const [listener = -1, ...connections] = handed?.descriptors ?? [];
+    this.#server = new FrameServer(io, pool, this.#address, this, {
       maxConnections: MAX_CLIENTS,
       depth: FRONTEND_DEPTH,
       noSpaceFrames: true,
       ...(options.onProblem ? { onProblem: options.onProblem } : {}),
+      ...(state === undefined ? {} : {
+        handed: {
+          listener,
+          connections: connections.map((fd, i) => ({ fd, unread: fromBase64(state.unread[i] ?? "") })),
+        },
+      }),
     });
   }
 
   /** The path of a unix socket, or `tcp://host:port`. */
   get endpoint(): string {
-    const { address } = this.options;
+    const address = this.#address;
     if (address.kind === "unix") return address.path;
     return formatAddress({ ...address, port: this.#server.port });
   }
@@ -67,6 +89,35 @@ export class SocketFrontend implements Frontend, FrameHandler {
   /** See {@linkcode Frontend}. */
   stop(done: () => void): void {
     this.#server.stop(done);
+  }
+
+  /** See {@linkcode Frontend.suspend}. */
+  suspend(graceMs: number, done: (problem: string) => void): void {
+    this.#server.suspend();
+    this.#standstill.wait(graceMs, () => this.#server.rests(), (rests) => {
+      done(rests ? "" : "a client neither ends its request nor takes its answers");
+    });
+  }
+
+  /** See {@linkcode Frontend.parcel}. */
+  parcel(): Parcel {
+    const { listener, connections } = this.#server.handed;
+    const state: SocketState = {
+      address: this.#address,
+      unread: connections.map(({ unread }) => toBase64(unread)),
+    };
+    return { state, descriptors: [listener, ...connections.map(({ fd }) => fd)] };
+  }
+
+  /** See {@linkcode Frontend.resume}. */
+  resume(): void {
+    this.#standstill.cancel();
+    this.#server.resume();
+  }
+
+  /** See {@linkcode Frontend.leave}. */
+  leave(): void {
+    this.#server.leave();
   }
 
   /** See {@linkcode FrameHandler}. */
