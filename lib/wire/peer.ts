@@ -23,7 +23,7 @@ export class Peer implements StreamOwner, Deferred {
   /** The connection; absent between two that use this place. */
   stream: Stream | undefined;
   /** The request whose payload is arriving, or -1. */
-  filling = -1;
+  filling: number = -1;
   /** Requests under way whose replies go here. */
   pending = 0;
   /** Is in the queue of those that wait for a buffer: at most once, however often connections come and go. */

@@ -15,13 +15,15 @@ import { Stream, type StreamMemory, type StreamOwner } from "../../io/stream.ts"
 import { CRC_START, crcFinish, crcUpdate } from "./digest.ts";
 import { type CloseCode, ConnectionError } from "./errors.ts";
 import { FullFeature } from "./full_feature.ts";
+import type { HandedConnection } from "./handing.ts";
 import { LoginPhase } from "./login_phase.ts";
 import { MAX_RECEIVE_BYTES } from "./negotiation.ts";
 import { BHS_BYTES, DIGEST_BYTES, Field, Opcode, OPCODE_MASK, padding } from "./pdu.ts";
+import { type DataSink, Phase } from "./phase.ts";
 import { LoginWindow, Sender } from "./sender.ts";
 import type { Session, SessionConnection } from "./session.ts";
 import type { Task } from "./scsi/task.ts";
-import type { Target } from "./target.ts";
+import type { Target } from "./role.ts";
 
 /** Longest data segment of a PDU that is looked at in the window, bytes: more than any text or ping needs. */
 export const MAX_CONTROL_BYTES = 64 * 1024;
@@ -29,34 +31,6 @@ export const MAX_CONTROL_BYTES = 64 * 1024;
 export const WINDOW_BYTES = 256 * 1024;
 /** Bytes of the ring for headers and small answers. */
 export const HEADER_RING_BYTES = 128 * 1024;
-
-/** Where in a PDU the receiver is. */
-const Phase = {
-  /** At the header. */
-  HEADER: 0,
-  /** At a data segment that is looked at in the window. */
-  CONTROL: 1,
-  /** At a data segment for which memory is missing. */
-  MEMORY: 2,
-  /** At the part of a data segment that goes to a task. */
-  FILL: 3,
-  /** Inside of it. */
-  FILLING: 4,
-  /** At the part of a data segment that is thrown away. */
-  DROP: 5,
-  /** At padding and digest. */
-  TAIL: 6,
-} as const;
-
-/** What a data segment is for: set by the handler of its header. */
-export interface DataSink {
-  /** Arena offset for the first `take` bytes of it. */
-  at: number;
-  /** Bytes to keep; the rest is thrown away. */
-  take: number;
-  /** Whose they are. */
-  task: Task | undefined;
-}
 
 /** One connection; see the module text. */
 export class Connection implements StreamOwner, Completer, Deferred, SessionConnection {
@@ -88,6 +62,8 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
   #heard = false;
   #pinged = false;
   #pumpDeferred = false;
+  #suspended = false;
+  #fresh = true;
   /** Apart from {@linkcode runDeferred}, which memory that came back calls. */
   readonly #pumper: Deferred = {
     runDeferred: () => {
@@ -101,6 +77,7 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
    *
    * @param id for the log
    * @param bhs arena offset of 48 bytes of its own
+   * @param unread of a socket that another process handed over: the connection begins suspended
    */
   constructor(
     readonly io: Io,
@@ -110,15 +87,16 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
     fd: number,
     readonly memory: StreamMemory,
     bhs: number,
+    unread?: Uint8Array,
   ) {
     this.#u8 = io.arena.u8;
     this.#view = io.arena.view;
     this.bhs = bhs;
-    this.stream = new Stream(io, fd, memory, this);
+    this.stream = new Stream(io, fd, memory, this, unread);
     this.sender = new Sender(this.stream, pool, this.loginWindow);
     this.#login = new LoginPhase(this);
     this.#fullFeature = new FullFeature(this);
-    this.#timer = io.timer(target.timing.loginMs, this, 0);
+    if (!unread) this.#timer = io.timer(target.timing.loginMs, this, 0);
   }
 
   /** See {@linkcode SessionConnection}. */
@@ -154,7 +132,7 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
   onData(): void {
     this.#heard = true;
     this.session?.pump();
-    while (!this.stream.closing && this.#advance());
+    while (!this.stream.closing && !this.#halts() && this.#advance());
   }
 
   /** See {@linkcode StreamOwner}. */
@@ -195,6 +173,7 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
       return false;
     }
     if (stream.available < BHS_BYTES) return false;
+    this.#fresh = false;
     const at = stream.position;
     const headerBytes = BHS_BYTES + 4 * u8[at + Field.AHS_WORDS];
     const digestBytes = this.sender.headerDigest ? DIGEST_BYTES : 0;
@@ -318,6 +297,56 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
   /** Memory came back. */
   runDeferred(): void {
     if (this.#phase === Phase.MEMORY && !this.stream.closing) this.stream.resume();
+  }
+
+  // ---- from one process to the next ------------------------------------------------------------------------
+
+  /** Lets what was begun end, and the command window run out; see {@linkcode rests}. */
+  suspend(): void {
+    this.#suspended = true;
+    this.io.cancel(this.#timer);
+    this.session?.freeze();
+  }
+
+  /** True when it is suspended, no command is under way and all was sent. */
+  rests(): boolean {
+    this.#halts();
+    return this.stream.quiet;
+  }
+
+  /** Halts when it is suspended and between two commands; until then it receives, as data of a command may be missing. */
+  #halts(): boolean {
+    if (!this.#suspended) return false;
+    const { session } = this;
+    const between = session
+      ? session.live === 0 && !session.parameters.discovery && !this.#fullFeature.reading
+      : this.#fresh;
+    if (!between || this.#phase !== Phase.HEADER || this.stream.filling) return false;
+    this.stream.halt();
+    return true;
+  }
+
+  /** Goes on. The initiator is shown the whole command window again. */
+  resume(): void {
+    this.#suspended = false;
+    const { session } = this, { timing } = this.target;
+    this.#heard = true;
+    this.#timer = this.io.timer(session ? timing.pingMs : timing.loginMs, this, 0);
+    this.stream.go();
+    if (!session) return;
+    session.thaw();
+    this.#fullFeature.ping();
+  }
+
+  /** Goes on with the session that a connection in another process had. */
+  adopt(session: Session, { cid, statSN }: HandedConnection): void {
+    const { parameters } = session;
+    this.session = session;
+    this.cid = cid;
+    this.#fresh = false;
+    this.sender.window = session;
+    this.sender.statSN = statSN;
+    this.sender.agree(parameters);
   }
 
   // ---- the end, and time -----------------------------------------------------------------------------------

@@ -229,6 +229,11 @@ export class FullFeature {
     sender.pong(tag, high, low, bytes === 0 ? NO_BYTES : this.#u8.subarray(at, at + bytes));
   }
 
+  /** True inside of a text request in several PDUs. */
+  get reading(): boolean {
+    return this.#text.length > 0;
+  }
+
   /** Asks the initiator for a sign of life. */
   ping(): void {
     this.#pingTag = (this.#pingTag % 0x7fffffff) + 1;

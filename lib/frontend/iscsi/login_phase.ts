@@ -85,13 +85,8 @@ export class LoginPhase {
     });
   }
 
-  /** What was agreed on is in force from the next PDU on. */
   #begin(session: Session): void {
-    const { sender } = this.#c, { parameters } = session;
-    sender.headerDigest = parameters.headerDigest;
-    sender.dataDigest = parameters.dataDigest;
-    sender.segmentLength = parameters.sendSegmentLength;
-    sender.burstLength = parameters.maxBurstLength;
+    this.#c.sender.agree(session.parameters);
     this.#c.loggedIn(session);
   }
 

@@ -4,8 +4,9 @@
  * @module
  */
 import type { Address } from "../../io/io.ts";
-import type { ChapSettings } from "./chap.ts";
-import type { CloseCode } from "./errors.ts";
+import type { Parcel } from "../frontend.ts";
+import { type ChapSettings, checkChap } from "./chap.ts";
+import { type CloseCode, SettingError } from "./errors.ts";
 
 /** Connections at once when nothing else is said. */
 export const MAX_CONNECTIONS = 16;
@@ -27,7 +28,7 @@ export const DEFAULT_TIMING: Timing = { loginMs: 15_000, pingMs: 15_000, farewel
 /** Something for the log. */
 export interface IscsiEvent {
   /** What happened. */
-  readonly kind: "listening" | "connected" | "login" | "closed" | "refused";
+  readonly kind: "listening" | "connected" | "adopted" | "login" | "closed" | "refused";
   /** Number of the connection; 0 for the listener. */
   readonly connection: number;
   /** Name of the initiator, empty before it is known. */
@@ -56,6 +57,8 @@ export interface IscsiOptions {
   readonly revision?: string;
   /** Time limits. */
   readonly timing?: Partial<Timing>;
+  /** Goes on for another process's target; `address` counts for nothing then. */
+  readonly handed?: Parcel;
   /** Told what happens; from the loop, must return soon. */
   readonly onEvent?: (event: IscsiEvent) => void;
 }
@@ -63,4 +66,20 @@ export interface IscsiOptions {
 /** The name of a volume's target, as Longhorn forms it. */
 export function targetNameOf(volume: string): string {
   return `iqn.2019-10.io.longhorn:${volume.replaceAll("_", ":")}`;
+}
+
+/** Highest number of a logical unit in flat space addressing (SAM-5 section 4.7.7.3). */
+const MAX_LUN = 16383;
+
+/** Looks at options. @throws {SettingError} for some that cannot work */
+export function checkOptions(options: IscsiOptions, lun: number): void {
+  if (!Number.isInteger(lun) || lun < 0 || lun > MAX_LUN) {
+    throw new SettingError(`iscsi: LUN ${lun} is not in 0..${MAX_LUN}`);
+  }
+  if (!/^(iqn\.|eui\.|naa\.)[^\s\0]+$/.test(options.targetName) || options.targetName.length > 223) {
+    throw new SettingError(
+      `iscsi: "${options.targetName}" is no target name; it must start with iqn. and have no spaces`,
+    );
+  }
+  if (options.chap) checkChap(options.chap);
 }

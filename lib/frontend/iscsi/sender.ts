@@ -9,6 +9,7 @@
 import type { BufferPool } from "../../io/pool.ts";
 import type { Stream } from "../../io/stream.ts";
 import { PAGE_BYTES } from "../../io/arena.ts";
+import type { Parameters } from "./negotiation.ts";
 import { CRC_START, crcFinish, crcUpdate } from "./digest.ts";
 import {
   BHS_BYTES,
@@ -68,6 +69,14 @@ export class Sender {
   constructor(readonly stream: Stream, readonly pool: BufferPool, public window: CommandWindow) {
     this.#u8 = pool.arena.u8;
     this.#view = pool.arena.view;
+  }
+
+  /** What was agreed on is in force from the next PDU on. */
+  agree(parameters: Parameters): void {
+    this.headerDigest = parameters.headerDigest;
+    this.dataDigest = parameters.dataDigest;
+    this.segmentLength = parameters.sendSegmentLength;
+    this.burstLength = parameters.maxBurstLength;
   }
 
   /** Bytes of a PDU of ours besides its data segment and padding. */

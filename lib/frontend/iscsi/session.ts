@@ -9,6 +9,7 @@
  * @module
  */
 import { type BufferPool, NO_BUFFER } from "../../io/pool.ts";
+import type { HandedSession } from "./handing.ts";
 import { IMMEDIATE_TASKS, SESSION_DEPTH, type SessionMemory } from "./session_memory.ts";
 import type { Parameters } from "./negotiation.ts";
 import { NO_TAG } from "./pdu.ts";
@@ -44,6 +45,8 @@ export class Session implements Transport, CommandWindow {
   #answering: Task | undefined;
   #serial = 0;
   #over: SessionEnd | undefined;
+  #frozen = false;
+  #frozenAt = 0;
 
   /**
    * Opens a session with all its tasks free.
@@ -69,9 +72,28 @@ export class Session implements Transport, CommandWindow {
 
   /** Last CmdSN a task is free for. Never goes back: a command takes a task and moves ExpCmdSN. */
   get maxCmdSN(): number {
+    if (this.#frozen) return this.#frozenAt;
     const task = this.#answering;
     const last = task?.answered && !task.immediate ? 1 : 0;
     return (this.expCmdSN + this.#free.length + last - 1) >>> 0;
+  }
+
+  /** Lets the command window run out: what it shows now is the last command that may come. */
+  freeze(): void {
+    this.#frozenAt = this.maxCmdSN;
+    this.#frozen = true;
+  }
+
+  /** Undoes {@linkcode freeze}; the next PDU to the initiator shows it. */
+  thaw(): void {
+    this.#frozen = false;
+  }
+
+  /** For another process, between two commands. */
+  handed(): HandedSession {
+    const { tsih, expCmdSN, nexus, parameters } = this;
+    const { isid, preventsRemoval, pending: attentions } = nexus;
+    return { tsih, expCmdSN, parameters: { ...parameters }, isid, attentions, preventsRemoval };
   }
 
   /** True when answers wait for room in the send queue. */

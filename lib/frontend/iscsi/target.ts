@@ -8,14 +8,16 @@
  */
 import type { BlockDevice } from "../../block/device.ts";
 import type { Completer, Io } from "../../io/io.ts";
+import { Errno } from "../../io/errno.ts";
 import { NO_TIMER } from "../../io/io.ts";
 import type { BufferPool } from "../../io/pool.ts";
 import { StreamMemory } from "../../io/stream.ts";
-import type { Frontend } from "../frontend.ts";
-import { checkChap } from "./chap.ts";
+import type { Frontend, Parcel } from "../frontend.ts";
+import { fromBase64, Standstill } from "../standstill.ts";
 import { Connection, HEADER_RING_BYTES, WINDOW_BYTES } from "./connection.ts";
-import { type CloseCode, SettingError } from "./errors.ts";
+import type { CloseCode } from "./errors.ts";
 import {
+  checkOptions,
   DEFAULT_LUN,
   DEFAULT_TIMING,
   type IscsiEvent,
@@ -23,7 +25,9 @@ import {
   MAX_CONNECTIONS,
   type Timing,
 } from "./options.ts";
-import { type LoginPolicy, PORTAL_GROUP_TAG, sameName } from "./login.ts";
+import { type HandedTarget, restoreNexus, restoreParameters, stateOf } from "./handing.ts";
+import type { LoginPolicy } from "./login.ts";
+import { isWildcard, namesUnit, sendTargets } from "./names.ts";
 import type { Parameters } from "./negotiation.ts";
 import { BHS_BYTES } from "./pdu.ts";
 import { Identity } from "./scsi/identity.ts";
@@ -31,6 +35,7 @@ import { Nexus } from "./scsi/nexus.ts";
 import { DISK_COMMANDS } from "./scsi/opcodes.ts";
 import { Asc } from "./scsi/sense.ts";
 import { LogicalUnit } from "./scsi/unit.ts";
+import type { Target } from "./role.ts";
 import { Session } from "./session.ts";
 import { SessionMemory } from "./session_memory.ts";
 
@@ -43,34 +48,6 @@ export {
   targetNameOf,
   type Timing,
 } from "./options.ts";
-
-/** Highest number of a logical unit in flat space addressing (SAM-5 section 4.7.7.3). */
-const MAX_LUN = 16383;
-
-/** What connections need of the target. */
-export interface Target {
-  /** Time limits. */
-  readonly timing: Timing;
-  /** Who is let in, and to what. */
-  readonly policy: LoginPolicy;
-  /** Sessions that are open, or end. */
-  readonly sessions: readonly Session[];
-  /** True when the 8 bytes name our logical unit. */
-  isOurs(lunHigh: number, lunLow: number): boolean;
-  /** Answers `SendTargets`. */
-  sendTargets(wanted: string, parameters: Parameters): [string, string][];
-  /** Opens a session, after the end of one it replaces; `done(undefined)` when there is no room. */
-  openSession(
-    connection: Connection,
-    parameters: Parameters,
-    isid: string,
-    done: (session: Session | undefined) => void,
-  ): void;
-  /** A connection is over; its session ends with it. */
-  connectionClosed(connection: Connection): void;
-  /** Ends all connections after what they have queued. */
-  closeAll(code: CloseCode, message: string): void;
-}
 
 /** Tags of completions: the accept and the farewell timer. */
 const ACCEPTED = 0, FAREWELL = 1, RETRY = 2;
@@ -108,6 +85,11 @@ export class IscsiFrontend implements Frontend, Target, Completer {
   #accepting = false;
   #stopped: (() => void) | undefined;
   #farewell = NO_TIMER;
+  #suspended: boolean;
+  /** Sockets that were accepted while suspended. */
+  #late: number[] = [];
+  readonly #host: string;
+  readonly #standstill: Standstill;
 
   /**
    * Starts to listen.
@@ -123,15 +105,7 @@ export class IscsiFrontend implements Frontend, Target, Completer {
   ) {
     const { address, targetName } = options;
     this.#lun = options.lun ?? DEFAULT_LUN;
-    if (!Number.isInteger(this.#lun) || this.#lun < 0 || this.#lun > MAX_LUN) {
-      throw new SettingError(`iscsi: LUN ${this.#lun} is not in 0..${MAX_LUN}`);
-    }
-    if (!/^(iqn\.|eui\.|naa\.)[^\s\0]+$/.test(targetName) || targetName.length > 223) {
-      throw new SettingError(
-        `iscsi: "${targetName}" is no target name; it must start with iqn. and have no spaces`,
-      );
-    }
-    if (options.chap) checkChap(options.chap);
+    checkOptions(options, this.#lun);
     this.timing = { ...DEFAULT_TIMING, ...options.timing };
     this.policy = { targetName, targetAlias: device.name, chap: options.chap };
     this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
@@ -142,17 +116,23 @@ export class IscsiFrontend implements Frontend, Target, Completer {
         if (session.nexus === nexus) { for (const task of session.tasks) session.abort(task); }
       }
     };
+    this.#standstill = new Standstill(io);
+    const { handed } = options, before = handed?.state as HandedTarget | undefined;
+    const [listener, ...sockets] = handed?.descriptors ?? [];
+    this.#suspended = handed !== undefined;
+    this.#host = before?.host ?? address.host;
     try {
-      this.#listener = io.listen(address);
+      this.#listener = listener ?? io.listen(address);
     } catch (error) {
       this.unit.dispose();
       throw error;
     }
     this.port = io.boundPort(this.#listener);
-    const host = options.portalHost ?? (isWildcard(address.host) ? undefined : address.host);
+    const host = options.portalHost ?? (isWildcard(this.#host) ? undefined : this.#host);
     this.#portal = host && `${host.includes(":") ? `[${host}]` : host}:${this.port}`;
     this.endpoint = `iscsi://${this.#portal ?? `127.0.0.1:${this.port}`}/${targetName}/${this.#lun}`;
     this.#event("listening", undefined, "", this.endpoint);
+    if (before) this.#takeOver(before, sockets);
     this.#accept();
   }
 
@@ -169,7 +149,7 @@ export class IscsiFrontend implements Frontend, Target, Completer {
   // ---- connections -------------------------------------------------------------------------------------------
 
   #accept(): void {
-    if (this.#accepting || this.#stopped) return;
+    if (this.#accepting || this.#stopped || this.#suspended) return;
     this.#accepting = true;
     this.io.accept(this.#listener, this, ACCEPTED);
   }
@@ -182,19 +162,20 @@ export class IscsiFrontend implements Frontend, Target, Completer {
     }
     if (tag === RETRY) return this.#accept();
     this.#accepting = false;
+    if (this.#suspended && !this.#stopped) return void (result >= 0 && this.#late.push(result));
     if (result >= 0) this.#connected(result);
     if (this.#stopped) {
       this.io.close(this.#listener);
       this.#checkStopped();
-    } else if (result >= 0) this.#accept();
+    } else if (result >= 0 || result === -Errno.ECANCELED) this.#accept();
     else this.io.timer(ACCEPT_RETRY_MS, this, RETRY);
   }
 
-  #connected(fd: number): void {
+  #connected(fd: number, unread?: Uint8Array): Connection | undefined {
     if (this.#stopped || this.#connections.length >= this.#maxConnections) {
       this.io.close(fd);
       this.#event("refused", undefined, "resources", `already ${this.#connections.length} connections`);
-      return;
+      return undefined;
     }
     let memory: StreamMemory, header: number;
     try {
@@ -205,11 +186,12 @@ export class IscsiFrontend implements Frontend, Target, Completer {
       if (!(error instanceof RangeError)) throw error;
       this.io.close(fd);
       this.#event("refused", undefined, "resources", error.message);
-      return;
+      return undefined;
     }
-    const connection = new Connection(this.io, this.pool, this, ++this.#lastId, fd, memory, header);
+    const connection = new Connection(this.io, this.pool, this, ++this.#lastId, fd, memory, header, unread);
     this.#connections.push(connection);
-    this.#event("connected", connection, "", "");
+    this.#event(unread ? "adopted" : "connected", connection, "", "");
+    return connection;
   }
 
   /** See {@linkcode Target}. */
@@ -314,22 +296,78 @@ export class IscsiFrontend implements Frontend, Target, Completer {
 
   /** See {@linkcode Target}. */
   isOurs(lunHigh: number, lunLow: number): boolean {
-    if (lunLow !== 0 || (lunHigh & 0xffff) !== 0) return false;
-    const method = lunHigh >>> 30, value = (lunHigh >>> 16) & 0x3fff;
-    return value === this.#lun && (method === 1 || (method === 0 && value < 256));
+    return namesUnit(this.#lun, lunHigh, lunLow);
   }
 
   /** See {@linkcode Target}. */
   sendTargets(wanted: string, parameters: Parameters): [string, string][] {
-    const { targetName } = this.policy;
-    // Empty means "the target of this session", which a discovery session has not.
-    const matches = wanted === "All" || sameName(wanted, targetName) ||
-      (wanted === "" && !parameters.discovery);
-    if (!matches) return [];
-    const answers: [string, string][] = [["TargetName", targetName]];
-    // Without an address the initiator takes the one it is connected to (RFC 7143 appendix C).
-    if (this.#portal) answers.push(["TargetAddress", `${this.#portal},${PORTAL_GROUP_TAG}`]);
-    return answers;
+    return sendTargets(this.policy.targetName, this.#portal, wanted, parameters);
+  }
+
+  // ---- from one process to the next ------------------------------------------------------------------------
+
+  /** See {@linkcode Frontend.suspend}. Who does not come to rest is closed: initiators log in again and repeat. */
+  suspend(graceMs: number, done: (problem: string) => void): void {
+    this.#suspended = true;
+    this.io.interrupt(this.#listener);
+    for (const connection of this.#connections) connection.suspend();
+    const rests = () =>
+      this.#connections.filter((one) => !one.rests()).length === 0 && !this.#accepting && this.#ending === 0;
+    this.#standstill.wait(graceMs, rests, (still) => {
+      if (still) return done("");
+      for (const one of [...this.#connections]) {
+        if (!one.rests()) one.close("stopping", "it did not come to rest for a live upgrade");
+      }
+      this.#standstill.wait(
+        graceMs,
+        rests,
+        (still) => done(still ? "" : "commands of an initiator do not end"),
+      );
+    });
+  }
+
+  /** See {@linkcode Frontend.parcel}. */
+  parcel(): Parcel {
+    const state = stateOf(this.#host, this.unit, this.#connections, this.#late.length);
+    const sockets = this.#connections.map(({ stream }) => stream.fd);
+    return { state, descriptors: [this.#listener, ...sockets, ...this.#late] };
+  }
+
+  #takeOver(before: HandedTarget, sockets: readonly number[]): void {
+    this.unit.mode.restore(before.modePages);
+    before.connections.forEach((one, i) => this.#adopt(sockets[i] as number, one));
+    this.unit.reservations.restore(before.reservations);
+  }
+
+  #adopt(socket: number, one: HandedTarget["connections"][number]): void {
+    const connection = this.#connected(socket, fromBase64(one.unread)), given = one.session;
+    if (!connection) {
+      throw new RangeError("iscsi: there is no room for all connections that were handed over");
+    }
+    if (!given) return;
+    const parameters = restoreParameters(given.parameters), nexus = restoreNexus(given, parameters);
+    this.#lastTsih = given.tsih - 1;
+    const session = this.#createSession(connection, parameters, nexus);
+    if (!session) throw new RangeError("iscsi: there is no memory for all sessions that were handed over");
+    session.expCmdSN = given.expCmdSN;
+    connection.adopt(session, one);
+  }
+
+  /** See {@linkcode Frontend.resume}. */
+  resume(): void {
+    this.#standstill.cancel();
+    this.#suspended = false;
+    this.io.adoptListener(this.#listener);
+    for (const connection of this.#connections) connection.resume();
+    for (const fd of this.#late.splice(0)) this.#connected(fd);
+    this.#accept();
+  }
+
+  /** See {@linkcode Frontend.leave}. */
+  leave(): void {
+    for (const { stream } of this.#connections) stream.leave();
+    for (const fd of [...this.#late, this.#listener]) this.io.close(fd);
+    this.unit.dispose();
   }
 
   // ---- the end -----------------------------------------------------------------------------------------------
@@ -355,8 +393,4 @@ export class IscsiFrontend implements Frontend, Target, Completer {
     this.unit.dispose();
     done();
   }
-}
-
-function isWildcard(host: string): boolean {
-  return host === "" || host === "0.0.0.0" || host === "::";
 }

@@ -8,6 +8,7 @@ import type { BlockDevice, Op } from "../../block/device.ts";
 import { MemoryDevice } from "../../block/memory_device.ts";
 import type { Completer, Io } from "../../io/io.ts";
 import { BufferPool } from "../../io/pool.ts";
+import { received } from "../test_parcel.ts";
 import { type IscsiEvent, IscsiFrontend, type IscsiOptions } from "./target.ts";
 import { Initiator, TARGET } from "./test_initiator.ts";
 import type { Script } from "./test_script.ts";
@@ -56,7 +57,7 @@ export class Bench {
   /** The disk as the target sees it. */
   readonly device: HoldingDevice;
   /** The target. */
-  readonly frontend: IscsiFrontend;
+  frontend: IscsiFrontend;
   /** What it said. */
   readonly events: IscsiEvent[] = [];
   /** Bytes free with nothing going on. */
@@ -73,6 +74,23 @@ export class Bench {
       ...options,
     });
     this.free = this.pool.free;
+  }
+
+  /** Another target goes on with the sessions, as after a live upgrade. @param graceMs see `Frontend.suspend` */
+  *move(graceMs = 5000): Script {
+    let problem: string | undefined;
+    this.frontend.suspend(graceMs, (text) => problem = text);
+    yield () => problem !== undefined;
+    assert.equal(problem, "");
+    const old = this.frontend, handed = received(old.parcel());
+    old.leave();
+    this.frontend = new IscsiFrontend(this.io, this.pool, this.device, {
+      address: { kind: "tcp", host: "127.0.0.1", port: 0 },
+      targetName: TARGET,
+      onEvent: (event) => this.events.push(event),
+      handed,
+    });
+    this.frontend.resume();
   }
 
   /** A logged-in initiator without pending unit attentions. */

@@ -14,13 +14,13 @@ export const LOOP_DEPTH = 128;
 /** Layout of a slot: one page for reply, vector and request header, then the data. */
 export const VECTOR_AT = 256;
 /** See {@linkcode VECTOR_AT}. */
-export const REQUEST_AT = PAGE_BYTES - fuse.WRITE_HEADER_BYTES;
+export const REQUEST_AT: number = PAGE_BYTES - fuse.WRITE_HEADER_BYTES;
 /** See {@linkcode VECTOR_AT}. */
-export const DATA_AT = PAGE_BYTES;
+export const DATA_AT: number = PAGE_BYTES;
 /** See {@linkcode VECTOR_AT}. */
-export const SLOT_BYTES = PAGE_BYTES + fuse.MAX_DATA_BYTES;
+export const SLOT_BYTES: number = PAGE_BYTES + fuse.MAX_DATA_BYTES;
 /** See {@linkcode VECTOR_AT}. */
-export const REQUEST_BYTES = fuse.WRITE_HEADER_BYTES + fuse.MAX_DATA_BYTES;
+export const REQUEST_BYTES: number = fuse.WRITE_HEADER_BYTES + fuse.MAX_DATA_BYTES;
 
 /**
  * The frontend's part of the arena, which is never given back: keep it for the next frontend. One slot holds a

@@ -110,6 +110,19 @@ export class ModePages {
     return changed;
   }
 
+  /** The pages as they are, for {@linkcode restore} in another process. */
+  save(): readonly (readonly number[])[] {
+    return [...this.#pages.values()].map(({ current }) => [...current]);
+  }
+
+  /** Takes over pages of another process; what cannot be here stays as it is. */
+  restore(pages: readonly (readonly number[])[]): void {
+    for (const page of pages) {
+      const bytes = Uint8Array.from(page);
+      if (this.check(bytes) === -1) this.write(bytes);
+    }
+  }
+
   /** Back to the defaults. */
   reset(): void {
     for (const found of this.#pages.values()) found.current.set(found.defaults);

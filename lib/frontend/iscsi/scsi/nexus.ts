@@ -52,6 +52,11 @@ export class Nexus {
     if (bit >= 0) this.attentions |= 1 << bit;
   }
 
+  /** The conditions not reported yet, as additional sense codes. */
+  get pending(): number[] {
+    return ATTENTIONS.filter((_, bit) => (this.attentions & (1 << bit)) !== 0);
+  }
+
   /** Takes the condition to report next, as additional sense code; {@linkcode Asc.NONE} when there is none. */
   take(): number {
     if (this.attentions === 0) return Asc.NONE;

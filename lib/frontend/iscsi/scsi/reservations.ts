@@ -33,6 +33,20 @@ export interface Registration {
   key: bigint;
 }
 
+/** The reservations of a disk as JSON. Keys are hexadecimal; ports are empty where there is nobody. */
+export interface ReservationState {
+  /** See {@linkcode Reservations.generation}. */
+  readonly generation: number;
+  /** See {@linkcode Reservations.type}. */
+  readonly type: number;
+  /** Registered ports, oldest first. */
+  readonly registrations: readonly { readonly port: string; readonly key: string }[];
+  /** Who holds the persistent reservation. */
+  readonly holder: string;
+  /** Who did RESERVE. */
+  readonly legacy: string;
+}
+
 /** True for the six types there are. */
 export function isType(type: number): boolean {
   return type === 1 || type === 3 || (type >= 5 && type <= 8);
@@ -241,6 +255,29 @@ export class Reservations {
   /** A logical unit reset ends RESERVE; persistent reservations stay (SPC-4 section 5.13.5). */
   reset(): void {
     this.#legacy = undefined;
+    this.refresh();
+  }
+
+  // ---- from one process to the next ------------------------------------------------------------------------
+
+  /** Everything, for {@linkcode restore} in another process. */
+  save(): ReservationState {
+    const { generation, type } = this;
+    const registrations = this.registrations.map(({ port, key }) => ({ port, key: key.toString(16) }));
+    const holder = this.#holder?.port ?? "", legacy = this.#legacy?.port ?? "";
+    return { generation, type, registrations, holder, legacy };
+  }
+
+  /** Takes over what another process had. The nexuses are there already. */
+  restore(state: ReservationState): void {
+    this.generation = state.generation;
+    this.registrations.length = 0;
+    for (const { port, key } of state.registrations) {
+      this.registrations.push({ port, key: BigInt(`0x${key}`) });
+    }
+    this.#holder = this.registrations.find((r) => r.port === state.holder);
+    this.type = this.#holder && isType(state.type) ? state.type : ReservationType.NONE;
+    this.#legacy = this.nexuses.find((nexus) => nexus.port === state.legacy);
     this.refresh();
   }
 
