@@ -16,9 +16,16 @@ import { controllerService, implement, serve } from "../lib/rpc/mod.ts";
 import { clientCommands } from "./client/commands.ts";
 import { parseDataAddress } from "./support/addresses.ts";
 import { readChap } from "./support/chap.ts";
+import {
+  CARRIER_CHOICES,
+  CARRIER_VARIABLE,
+  type CarrierChoice,
+  isCarrierChoice,
+} from "./support/carriers/choice.ts";
+import { engineHost } from "./support/carriers/mod.ts";
+import type { DeviceHost } from "./support/device_host.ts";
 import { type FrontendOptions, FRONTENDS, isFrontend } from "./support/frontends.ts";
 import { hostFreezer } from "./support/freezer.ts";
-import { LoopHost } from "./support/loop_host.ts";
 import { main, program, untilSignal, UsageError } from "./support/program.ts";
 import { parseSize } from "./support/sizes.ts";
 
@@ -47,6 +54,7 @@ interface Flags {
   readonly snapshotMaxCount: string;
   readonly snapshotMaxSize: string;
   readonly localReplica?: string;
+  readonly deviceCarrier?: string;
 }
 
 interface GlobalFlags {
@@ -74,11 +82,15 @@ function commandLine() {
     .option("--listen <address>", "control service (gRPC)", "localhost:9501")
     .requiredOption("--size <size>", "size of the volume, such as 10GiB")
     .option("--current-size <size>", "size before an expansion that was not finished; 0 = none", "0")
-    .option("--frontend <kind>", "socket, iscsi, nbd or loop; none if absent", "")
+    .option("--frontend <kind>", `${FRONTENDS.join(", ")}; none if absent`, "")
     .option("--frontend-listen <address>", "where the frontend listens: HOST:PORT or unix:/path")
     .option(
       "--chap-file <path>",
       "who may log in over iscsi: lines user = NAME, secret = SECRET; or DROVER_CHAP_USER, DROVER_CHAP_SECRET",
+    )
+    .option(
+      "--device-carrier <kind>",
+      `how the host gets the device of tgt-blockdev: ${CARRIER_CHOICES.join(", ")}; or ${CARRIER_VARIABLE}`,
     )
     .option("--enable-backend <kind>", "tcp is the only one", collect, [])
     .option("--replica <address>", "tcp://HOST:PORT of a replica's control service; repeat", collect, [])
@@ -121,6 +133,13 @@ function checkFlags(volume: string, flags: Flags): void {
   if (flags.dataServerProtocol !== "tcp") {
     throw new UsageError(`data server protocol "${flags.dataServerProtocol}" is not supported; use tcp`);
   }
+}
+
+/** The carrier for `tgt-blockdev`: as the flag says, else the environment, else what the host has. */
+function carrierChoice({ deviceCarrier }: Flags): CarrierChoice {
+  const word = deviceCarrier ?? (Deno.env.get(CARRIER_VARIABLE) || "auto");
+  if (isCarrierChoice(word)) return word;
+  throw new UsageError(`device carrier "${word}" does not exist; choose ${CARRIER_CHOICES.join(", ")}`);
 }
 
 /** Where a frontend listens when nothing is said. */
@@ -176,7 +195,15 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
   checkFlags(volume, flags);
   if (global.debug) setLogLevel(Level.DEBUG);
   const log = getLogger({ volume });
-  const options = frontendOptions(volume, flags), host = new LoopHost(volume, log);
+  const options = frontendOptions(volume, flags);
+  const host = engineHost({
+    volume,
+    bytes: () => control.bytes,
+    replicaTimeoutMs: timeoutMs(flags.engineReplicaTimeout),
+    carrier: carrierChoice(flags),
+    generation: () => control.hand().generation,
+    log,
+  });
   let onEvent: (event: ThreadEvent) => void = () => {};
   const thread = await startThread(volume, flags, (event) => onEvent(event));
   const identity = { volumeName: volume, instanceName: global.engineInstanceName };
@@ -213,7 +240,7 @@ async function serveVolume(
     flags: Flags;
     identity: { volumeName: string; instanceName: string };
     log: Logger;
-    host: LoopHost;
+    host: DeviceHost;
   },
 ): Promise<void> {
   // From here on: a process that is told to end while it starts must not leave a mounted disk behind.

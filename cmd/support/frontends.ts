@@ -16,8 +16,26 @@ import type { Address, Io } from "../../lib/io/io.ts";
 import type { BufferPool } from "../../lib/io/pool.ts";
 import type { Logger } from "../../lib/log/log.ts";
 
+/** What the volume thread can serve. */
+export const SERVED = ["loop", "nbd", "iscsi", "socket"] as const;
+
+/** One of {@linkcode SERVED}. */
+export type ServedKind = typeof SERVED[number];
+
+/** Frontends of which the host has a share: it ends up with a device, or with a target of its tgtd. */
+export const DEVICE_FRONTENDS = [
+  "tgt-blockdev",
+  "tgt-iscsi",
+  "iscsi-blockdev",
+  "nbd-blockdev",
+  "loop-blockdev",
+] as const;
+
+/** One of {@linkcode DEVICE_FRONTENDS}. */
+export type DeviceFrontend = typeof DEVICE_FRONTENDS[number];
+
 /** All kinds. */
-export const FRONTENDS = ["loop", "nbd", "iscsi", "socket"] as const;
+export const FRONTENDS = [...SERVED, ...DEVICE_FRONTENDS] as const;
 
 /** One of {@linkcode FRONTENDS}. */
 export type FrontendKind = typeof FRONTENDS[number];
@@ -25,6 +43,11 @@ export type FrontendKind = typeof FRONTENDS[number];
 /** True for a kind that there is. */
 export function isFrontend(kind: string): kind is FrontendKind {
   return (FRONTENDS as readonly string[]).includes(kind);
+}
+
+/** True for a kind of which the host has a share. */
+export function isDeviceFrontend(kind: string): kind is DeviceFrontend {
+  return (DEVICE_FRONTENDS as readonly string[]).includes(kind);
 }
 
 /** What a frontend is made of. */
@@ -45,6 +68,8 @@ export interface FrontendParts {
 export interface FrontendOptions {
   /** Where it listens, for all kinds but `loop`. */
   readonly listen: Address;
+  /** What the volume thread serves for a frontend of {@linkcode DEVICE_FRONTENDS}. */
+  readonly serve?: ServedKind;
   /** Whom `iscsi` lets in; absent: everybody. */
   readonly chap?: ChapSettings;
   /** The mounted file system that `loop` serves; added by the main thread. */
@@ -98,7 +123,9 @@ export function makeFrontend(kind: string, options: unknown, parts: FrontendPart
   if (!isFrontend(kind)) {
     throw new RangeError(`frontend "${kind}" does not exist; choose ${FRONTENDS.join(", ")}`);
   }
-  switch (kind) {
+  const served = isDeviceFrontend(kind) ? given.serve : kind;
+  if (served === undefined) throw new RangeError(`frontend ${kind}: the main thread has chosen no carrier`);
+  switch (served) {
     case "loop":
       return makeLoop(given, parts);
     case "nbd":

@@ -13,7 +13,7 @@ import {
 import { SystemRunner } from "../../lib/host/command.ts";
 import type { Address } from "../../lib/io/io.ts";
 import { parseDataAddress } from "../support/addresses.ts";
-import { type FrontendKind, FRONTENDS, isFrontend } from "../support/frontends.ts";
+import { type FrontendKind, FRONTENDS, isDeviceFrontend, isFrontend } from "../support/frontends.ts";
 import { freePorts, isFree } from "../support/free_ports.ts";
 import { UsageError } from "../support/program.ts";
 
@@ -103,7 +103,7 @@ export async function chooseFrontend(
       notes.push(`a loop device cannot be had here (${missing}); NBD is used instead`);
     }
   }
-  if (kind === "loop") {
+  if (kind === "loop" || isDeviceFrontend(kind)) {
     if (listen !== undefined) throw new UsageError("--listen is for the frontends nbd, iscsi and socket");
     return { kind, listen: undefined, notes };
   }
@@ -122,7 +122,7 @@ export async function chooseFrontend(
 
 /** How to use the disk, as commands. */
 export function usageHints(kind: string, endpoint: string): string[] {
-  switch (kind) {
+  switch (isDeviceFrontend(kind) && kind !== "tgt-iscsi" ? "loop" : kind) {
     case "loop":
       return [`mkfs.ext4 ${endpoint} && mount ${endpoint} /mnt     (once; later only mount)`];
     case "nbd":

@@ -294,7 +294,14 @@ export class Controller {
     const { frontendHost: host, frontendOptions: options = {} } = this.options;
     const inThread = async (options: unknown) =>
       await this.thread.call("frontend", { kind, options }, THREAD_TIMEOUT_MS) as string;
-    this.#endpoint = await (host ? host.start(kind, options, inThread) : inThread(options));
+    const stop = async () => void await this.thread.call("stopFrontend", null, THREAD_TIMEOUT_MS);
+    try {
+      this.#endpoint = await (host ? host.start(kind, options, inThread, stop) : inThread(options));
+    } catch (error) {
+      // The host's share failed: nobody is to find the volume through the other one.
+      await stop().catch(() => {});
+      throw error;
+    }
     this.#frontend = kind;
     this.#frontendUp = true;
     this.options.log.info("frontend up", { frontend: kind, endpoint: this.#endpoint });

@@ -18,11 +18,19 @@ export interface FrontendHost {
   /**
    * Starts a frontend.
    * @param inThread starts its part in the volume thread with these options; gives that part's endpoint
+   * @param stopInThread stops that part, for another attempt; after an error the caller does
    * @returns the endpoint for people
    */
-  start(kind: string, options: unknown, inThread: (options: unknown) => Promise<string>): Promise<string>;
+  start(
+    kind: string,
+    options: unknown,
+    inThread: (options: unknown) => Promise<string>,
+    stopInThread: () => Promise<void>,
+  ): Promise<string>;
   /** Stops it. @throws when it is in use: then it goes on */
   stop(kind: string, inThread: () => Promise<void>): Promise<void>;
+  /** Tells the host that the volume has grown, for kinds where it does not find out by itself. */
+  grow?(kind: string, bytes: number): Promise<void>;
   /** Told what the part in the volume thread has to say. */
   onEvent(event: FrontendEvent): void;
   /**

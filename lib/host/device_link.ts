@@ -7,6 +7,9 @@
 import { dirname } from "node:path";
 import { type Runner, runOrThrow } from "./command.ts";
 
+/** Group `disk`, which may use block devices, on every distribution. */
+const DISK_GROUP = 6;
+
 /** How the second name is made. */
 export type LinkKind = "symlink" | "node";
 
@@ -46,7 +49,13 @@ export async function linkDevice(runner: Runner, link: LinkOptions, target: Link
     const numbers = [String(target.major), String(target.minor)];
     await runOrThrow(runner, ["mknod", "--mode=0660", temporary, "b", ...numbers]);
   }
-  Deno.renameSync(temporary, link.path);
+  try {
+    if (link.kind === "node") Deno.chownSync(temporary, 0, DISK_GROUP);
+    Deno.renameSync(temporary, link.path);
+  } catch (error) {
+    Deno.removeSync(temporary);
+    throw error;
+  }
 }
 
 /** Whether a name leads to this device. */

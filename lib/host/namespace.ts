@@ -73,12 +73,15 @@ export function findHostProcess(proc: string): HostProcess {
   return { pid: 1, why: "init" };
 }
 
-/** Whether a process has the same namespace of a kind as this one. What cannot be read counts as another one. */
-export function sharesNamespace(proc: string, pid: number, kind: typeof KINDS[number]): boolean {
+/**
+ * Whether a process has the same namespace of a kind as this one. One that we may not look at could not be entered
+ * either, so it counts as the same; one that is gone does not.
+ */
+export function sharesNamespace(proc: string, pid: number, kind: "mnt" | "net"): boolean {
   try {
     return Deno.readLinkSync(`${proc}/${pid}/ns/${kind}`) === Deno.readLinkSync(`${proc}/self/ns/${kind}`);
-  } catch {
-    return false;
+  } catch (error) {
+    return error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable;
   }
 }
 

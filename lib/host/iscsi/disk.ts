@@ -26,6 +26,8 @@ const LOOK = { attempts: 10, pauseMs: 1_000 };
 export const SCSI_TIMEOUT_S = 60;
 /** How long the initiator waits for an abort, seconds. */
 export const ABORT_TIMEOUT_S = 15;
+/** Time for a kernel module to load, milliseconds. */
+const MODPROBE_MS = 30_000;
 /** Directories with the initiator's records: Red Hat's first, Debian's since 2.1.9 second. */
 const RECORD_DIRECTORIES = ["/etc/iscsi/nodes", "/var/lib/iscsi/nodes"];
 
@@ -43,6 +45,29 @@ export interface IscsiDisk {
 export interface AttachedDisk extends BlockNumber {
   /** The kernel's name, such as `sdb`. */
   readonly name: string;
+}
+
+/**
+ * Makes sure that the host has an initiator; its kernel module is loaded if need be.
+ *
+ * @throws {HostError} what is missing
+ */
+export async function requireInitiator({ host, sys, log }: HostContext): Promise<void> {
+  await new Initiator(host).version();
+  const exists = () => numberOfEntries(`${sys}/class/iscsi_transport`) > 0;
+  if (exists()) return;
+  await host.run(["modprobe", "iscsi_tcp"], { timeoutMs: MODPROBE_MS }).catch((error) =>
+    log.debug("the module iscsi_tcp was not loaded", { reason: reasonOf(error) })
+  );
+  if (!exists()) throw new HostError("the kernel has no iSCSI initiator: modprobe iscsi_tcp");
+}
+
+function numberOfEntries(directory: string): number {
+  try {
+    return [...Deno.readDirSync(directory)].length;
+  } catch {
+    return 0;
+  }
 }
 
 /** Runs something under the host's lock. @throws {HostError} when the lock cannot be had */
@@ -120,7 +145,7 @@ export async function attachDisk(context: HostContext, disk: IscsiDisk): Promise
   return await withHostLock(context, async () => {
     const initiator = new Initiator(context.host);
     try {
-      await initiator.version();
+      await requireInitiator(context);
       await discover(context, initiator, disk);
       await initiator.setNode(disk.target, "node.session.err_timeo.abort_timeout", String(ABORT_TIMEOUT_S));
       // The target lives as long as our process: a login at the start of the host would find nobody.

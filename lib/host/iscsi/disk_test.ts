@@ -18,7 +18,14 @@ class FakeHost {
   readonly lines: string[];
 
   constructor(readonly directory: TempDir, rules: Rule[] = []) {
-    for (const path of ["var/run", "sys/block/sdx/device", "sys/class/block/sdx"]) {
+    for (
+      const path of [
+        "var/run",
+        "sys/block/sdx/device",
+        "sys/class/block/sdx",
+        "sys/class/iscsi_transport/tcp",
+      ]
+    ) {
       Deno.mkdirSync(directory.join(path), { recursive: true });
     }
     Deno.writeTextFileSync(directory.join("sys/block/sdx/device/timeout"), "30\n");
@@ -168,6 +175,14 @@ Deno.test("the disk of another session is not taken for ours", async () => {
   host.session = true;
   assert.equal(await findDisk(host.context, { ...DISK, portal: { host: "127.0.0.1", port: 1 } }), null);
   assert.equal(await findDisk(host.context, { ...DISK, lun: 2 }), null);
+});
+
+Deno.test("a kernel without an initiator is told before anything is asked, after the module was tried", async () => {
+  using directory = tempDir();
+  const host = new FakeHost(directory, [["modprobe iscsi_tcp", { code: 1 }]]);
+  Deno.removeSync(directory.join("sys/class/iscsi_transport"), { recursive: true });
+  await assert.rejects(attachDisk(host.context, DISK), /no iSCSI initiator: modprobe iscsi_tcp/);
+  assert.equal(host.runner.count("iscsiadm -m discovery"), 0);
 });
 
 Deno.test("an initiator that is not installed is an error that says what to install", async () => {

@@ -45,7 +45,7 @@ export class IscsiError extends HostError {
 
 /** See the module text. */
 export class Initiator {
-  /** @param runner runs programs in the namespaces of the host's `iscsid` */
+  /** Runs nothing yet. @param runner runs programs in the namespaces of the host's `iscsid` */
   constructor(readonly runner: Runner) {}
 
   /** Its version, such as `iscsiadm version 2.1.8`. @throws {IscsiError} it is not installed */
