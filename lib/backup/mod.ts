@@ -15,3 +15,29 @@ export { createBackup } from "./create.ts";
 export { restoreBackup, restoreDelta, type SizedSink } from "./restore.ts";
 export { FileJournal, restoreToFile } from "./restore_file.ts";
 export { collectGarbage, deleteBackup, deleteVolume, retain } from "./delete.ts";
+export {
+  type BackingImageRecord,
+  inspectBackingImage,
+  inspectSystemBackup,
+  listBackingImages,
+  listSystemBackups,
+  type SystemBackupName,
+  type SystemBackupRecord,
+} from "./images.ts";
+export {
+  type BackupSummary,
+  backupUrl,
+  type BackupUrlParts,
+  hasVolume,
+  inspectBackup,
+  inspectVolume,
+  listBackups,
+  type ListOptions,
+  listVolumes,
+  longhornBackup,
+  type LonghornJson,
+  longhornList,
+  longhornVolume,
+  parseBackupUrl,
+} from "./inspect.ts";
+export { verifyBackups } from "./verify.ts";
