@@ -38,6 +38,8 @@ export interface ChangeHost {
   readonly frontendUp: boolean;
   /** Freezes file systems, where the frontend has any. */
   readonly freezer: Freezer | undefined;
+  /** Tells the host of a frontend that the volume has grown, where it does not find out by itself. */
+  growFrontend(bytes: number): Promise<void>;
   /** Wall clock as records hold times: RFC 3339, UTC, seconds. */
   now(): string;
   /** Monotonic milliseconds. */
@@ -157,8 +159,9 @@ export class VolumeChanges {
       throw refused("expand: a replica is being rebuilt; wait for its end");
     }
     this.expansion = { running: true, error: "", failedAt: "" };
-    host.copies.exclusively(() => this.#expand(bytes)).catch((error) => {
-      this.#expansionFailed(plainReason(error));
+    host.copies.exclusively(() => this.#expand(bytes)).then(() => host.growFrontend(bytes)).catch((error) => {
+      const grown = host.bytes === bytes ? "the volume has grown, but not its device: " : "";
+      this.#expansionFailed(grown + plainReason(error));
     }).finally(() => {
       this.expansion = { ...this.expansion, running: false };
     });

@@ -307,6 +307,11 @@ export class Controller {
     this.options.log.info("frontend up", { frontend: kind, endpoint: this.#endpoint });
   }
 
+  /** See {@linkcode ChangeHost}. */
+  async growFrontend(bytes: number): Promise<void> {
+    if (this.#frontendUp) await this.options.frontendHost?.grow?.(this.#frontend, bytes);
+  }
+
   /** Stops the frontend, if one is up. @throws when a host still uses it: then it stays up */
   async stopFrontend(): Promise<void> {
     if (!this.#frontendUp) return;
