@@ -34,6 +34,7 @@ export const PEERS: readonly Peer[] = [
     programs: ["mkfs.ext4", "e2fsck"],
     purpose: "file system on a volume, loop images",
   },
+  { package: "cryptsetup-bin", programs: ["cryptsetup"], purpose: "encrypted volumes" },
   { package: "mount", programs: ["losetup", "mount"], purpose: "loop devices" },
   { package: "lz4", programs: ["lz4"], purpose: "reads and writes the frames of backups' blocks" },
   { package: "iproute2", programs: ["ip"], purpose: "network namespaces" },

@@ -22,6 +22,8 @@ export interface CommandResult {
 export interface RunOptions {
   /** Time limit in milliseconds, default {@linkcode COMMAND_TIMEOUT_MS}. */
   readonly timeoutMs?: number;
+  /** Standard input; default: none. The way for secrets: others can read command lines and environments. */
+  readonly input?: Uint8Array<ArrayBuffer>;
 }
 
 /** Runs commands of the host. */
@@ -78,7 +80,7 @@ export class CommandError extends Error {
   }
 }
 
-/** Runs commands as child processes of this one, with `LC_ALL=C` and no standard input. */
+/** Runs commands as child processes of this one, with `LC_ALL=C` and no other standard input than what is given. */
 export class SystemRunner implements Runner {
   readonly #prefix: readonly string[];
   readonly #report: (event: CommandEvent) => void;
@@ -106,7 +108,7 @@ export class SystemRunner implements Runner {
       child = new Deno.Command(program, {
         args,
         env: { LC_ALL: "C" },
-        stdin: "null",
+        stdin: options.input ? "piped" : "null",
         stdout: "piped",
         stderr: "piped",
       }).spawn();
@@ -118,11 +120,18 @@ export class SystemRunner implements Runner {
       });
     }
     const timeoutMs = options.timeoutMs ?? COMMAND_TIMEOUT_MS;
+    if (options.input) feed(child, options.input);
     const result = await finish(child, timeoutMs);
     end(result === null ? "timeout" : result.code);
     if (result === null) throw new CommandError(argv, `did not end within ${timeoutMs} ms`);
     return result;
   }
+}
+
+/** Gives a child its input. One that ends without reading it all has its reasons; its exit code tells. */
+function feed(child: Deno.ChildProcess, input: Uint8Array<ArrayBuffer>): void {
+  const writer = child.stdin.getWriter();
+  writer.write(input).then(() => writer.close()).catch(() => {});
 }
 
 /** Waits for a child, kills it after the time limit, and gives up on one that does not even die. */

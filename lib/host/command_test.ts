@@ -37,6 +37,13 @@ Deno.test("output beyond the limit is read and dropped", async () => {
   assert.equal(stdout.length, OUTPUT_LIMIT_BYTES);
 });
 
+Deno.test("input reaches the command, and one that does not want it does not mind", async () => {
+  const input = new TextEncoder().encode("secret\n");
+  const runner = new SystemRunner();
+  assert.equal((await runner.run(["cat"], { input })).stdout, "secret\n");
+  assert.equal((await runner.run(["true"], { input: new Uint8Array(1024 * 1024) })).code, 0);
+});
+
 Deno.test("the prefix goes before the command", async () => {
   const { stdout } = await new SystemRunner(() => {}, ["env", "-i", "A=b"]).run(["env"]);
   assert.equal(stdout, "A=b\n");

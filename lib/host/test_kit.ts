@@ -26,6 +26,8 @@ export type Rule = readonly [
 export class ScriptedRunner implements Runner {
   /** Every command line so far. */
   readonly ran: string[] = [];
+  /** What commands got as input, as text. */
+  readonly inputs: string[] = [];
   /** Command lines that no rule was for. */
   readonly unexpected: string[] = [];
 
@@ -36,6 +38,7 @@ export class ScriptedRunner implements Runner {
   async run(argv: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
     const line = argv.join(" ");
     this.ran.push(line);
+    if (options.input) this.inputs.push(new TextDecoder().decode(options.input));
     const rule = this.rules.find(([what]) =>
       typeof what === "string" ? line.startsWith(what) : what.test(line)
     );
