@@ -96,7 +96,8 @@ export async function runRestore(
     await journal?.save(new TextDecoder().decode(encodeObject(fields, {})));
   };
   await inLanes(steps.slice(start), laneCount(options.concurrency), signal, async (step, index, stop) => {
-    written += await restoreStep(plan, step, reader, sink, stop);
+    const wrote = await restoreStep(plan, step, reader, sink, stop);
+    written += wrote;
     mark.add(start + index);
     doneSteps++;
     unsaved += step.length;

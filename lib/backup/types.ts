@@ -159,6 +159,8 @@ export interface RestoreToFileOptions extends OperationOptions, LockOptions, Bac
   readonly path: string;
   /** Format of the file. */
   readonly format: "raw" | "qcow2";
+  /** See {@linkcode JournalOptions.journalEveryBytes}. */
+  readonly journalEveryBytes?: number;
 }
 
 /** What a delete takes. */
