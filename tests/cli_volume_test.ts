@@ -67,7 +67,7 @@ Deno.test("a volume is made, used, loses a copy, stops, comes back with its data
   }
   const unasked = await drover("volume", "rm", "v1", "--dir", dir);
   assert.equal(unasked.code, 2);
-  assert.match(unasked.stderr, /--yes removes it without/);
+  assert.match(unasked.stderr, /--yes does it without/);
   assert.equal((await drover("volume", "rm", "v1", "--dir", dir, "--yes")).code, 0);
   assert.deepEqual([...Deno.readDirSync(dir)], []);
 });

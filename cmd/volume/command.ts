@@ -4,6 +4,7 @@
  * @module
  */
 import type { program } from "../support/program.ts";
+import { expandVolume, trimVolume } from "./grow.ts";
 import { defaultDirectory } from "./names.ts";
 import { serveVolume } from "./serve.ts";
 import { listAll, removeVolume, showVolume } from "./show.ts";
@@ -48,6 +49,14 @@ export function volumeCommand(parent: ReturnType<typeof program>): void {
   volume.command("info <name>").description("show one volume: state, copies, processes, where its disk is")
     .option(...where).option(...output)
     .action(showVolume);
+  volume.command("expand <name>").description("make a running volume larger, while it is used")
+    .requiredOption("--size <size>", "its new size, such as 20GiB, or +10GiB for more than now")
+    .option(...where)
+    .action(expandVolume);
+  volume.command("trim <name>")
+    .description("give back what the mounted file system of a running volume does not use")
+    .option(...where)
+    .action(trimVolume);
   volume.command("rm <name>").description("remove a volume that is not in use, with its data")
     .option(...where).option("-y, --yes", "do not ask")
     .action(removeVolume);

@@ -5,6 +5,7 @@
  */
 import { deleteReplica } from "../../lib/replica/remove.ts";
 import { FilesLibc } from "../../lib/io/files_libc.ts";
+import { mayGoOn } from "../support/confirm.ts";
 import { UsageError } from "../support/program.ts";
 import { formatSize } from "../support/sizes.ts";
 import { formatFields, formatTable } from "../support/table.ts";
@@ -31,11 +32,13 @@ export class NoVolumeError extends Error {
 
 const OUTPUTS = ["table", "json"];
 
-function checkOutput({ output }: ShowFlags): void {
+/** Refuses formats that do not exist. @throws {UsageError} */
+export function checkOutput({ output }: Pick<ShowFlags, "output">): void {
   if (!OUTPUTS.includes(output)) throw new UsageError(`--output ${output}: expected ${OUTPUTS.join(" or ")}`);
 }
 
-function find(name: string, flags: ShowFlags): VolumeRecord {
+/** The record of a volume. @throws {NoVolumeError} naming those that are there */
+export function findVolume(name: string, flags: Pick<ShowFlags, "dir">): VolumeRecord {
   checkVolumeName(name);
   const directories = resolveDirectories(flags.dir);
   const record = readRecord(name, directories);
@@ -92,7 +95,7 @@ function describe(report: VolumeReport): string {
 /** `drover volume info NAME` */
 export async function showVolume(name: string, flags: ShowFlags): Promise<void> {
   checkOutput(flags);
-  const report = await inspectVolume(find(name, flags));
+  const report = await inspectVolume(findVolume(name, flags));
   console.log(flags.output === "json" ? JSON.stringify(report, null, 2) : describe(report));
 }
 
@@ -124,7 +127,7 @@ export async function listAll(flags: ShowFlags): Promise<void> {
 
 /** `drover volume rm NAME` */
 export async function removeVolume(name: string, flags: ShowFlags): Promise<void> {
-  const record = find(name, flags);
+  const record = findVolume(name, flags);
   const report = await inspectVolume(record);
   if (report.state !== "stopped") {
     const pid = report.running?.pid;
@@ -133,15 +136,10 @@ export async function removeVolume(name: string, flags: ShowFlags): Promise<void
         (pid === undefined ? "" : ` (Ctrl-C there, or: kill ${pid})`),
     );
   }
-  if (!flags.yes) {
-    if (!Deno.stdin.isTerminal()) {
-      throw new UsageError(`rm ${name}: nobody is there to ask; --yes removes it without`);
-    }
-    const text =
-      `volume ${name}, ${formatSize(report.sizeBytes)}, ${formatSize(allocatedOf(report))} on disk: ` +
-      `remove it and its data for ever?`;
-    if (!confirm(text)) return console.log("nothing was removed");
-  }
+  const text =
+    `volume ${name}, ${formatSize(report.sizeBytes)}, ${formatSize(allocatedOf(report))} on disk: ` +
+    `remove it and its data for ever?`;
+  if (!mayGoOn(`rm ${name}`, text, flags.yes === true)) return console.log("nothing was removed");
   using use = new VolumeUse(record);
   const files = new FilesLibc();
   for (const { directory } of record.replicas) deleteReplica(files, directory);
