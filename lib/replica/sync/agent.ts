@@ -7,14 +7,17 @@
  * | rebuild (FilesSync) | a purge or a rebuild is under way |
  * | clone | a purge, a rebuild or a clone is under way |
  * | send, export, backup | a purge is under way |
+ * | restore | a purge or a restore is under way |
  * | hash | never refused: the file's ctime tells whether it changed |
  *
  * @module
  */
 import { Code, RpcError } from "../../rpc/errors.ts";
 import type { ReplicaCalls } from "../service.ts";
+import { BackupJobs } from "./backups.ts";
 import { HashJobs } from "./hashes.ts";
 import { markSystemSnapshots, purge } from "./purge.ts";
+import { RestoreJobs } from "./restores.ts";
 import { JobStatus } from "./status.ts";
 import { SyncWorkers } from "./workers.ts";
 
@@ -50,6 +53,10 @@ export class SyncAgent {
   readonly rebuild: JobStatus = new JobStatus();
   /** The clone into this replica. */
   readonly clone: JobStatus = new JobStatus();
+  /** Backups of snapshots. */
+  readonly backups: BackupJobs = new BackupJobs(this);
+  /** The restore into this replica. */
+  readonly restores: RestoreJobs = new RestoreJobs(this);
   readonly #uses = new Set<Use>();
 
   /** An agent for one replica. */
@@ -111,6 +118,8 @@ export class SyncAgent {
       throw new RpcError(Code.FAILED_PRECONDITION, `cannot reset: ${running.join(", ")} is under way`);
     }
     for (const job of [this.purge, this.rebuild, this.clone]) job.reset();
+    this.restores.job.reset();
+    this.backups.reset();
     this.hashes.reset();
   }
 

@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { createBackup, type BackupMode, type BlockSource, type Compression, type Target } from "../../backup/mod.ts";
+import {
+  type BackupMode,
+  type BlockSource,
+  type Compression,
+  createBackup,
+  type Target,
+} from "../../backup/mod.ts";
 import { findBackup, findVolume } from "../../backup/store.ts";
 import { Credentials } from "../../backup/target/credentials.ts";
 import { openTarget } from "../../backup/target/open.ts";
@@ -51,7 +57,10 @@ export type BackupEvent =
   | { readonly kind: "progress"; readonly percent: number };
 
 /** Opens a target in this thread. */
-export async function openTargetHere(url: string, credentials: Readonly<Record<string, string>>): Promise<Target> {
+export async function openTargetHere(
+  url: string,
+  credentials: Readonly<Record<string, string>>,
+): Promise<Target> {
   const mounter = new ShareMounts({ runner: new SystemRunner() });
   return await openTarget(url, Credentials.from(credentials), { mounter });
 }
@@ -73,7 +82,9 @@ async function looksIncremental(target: Target, source: BlockSource, params: Bac
 export async function backupSnapshot(params: BackupParams, context: JobContext): Promise<void> {
   using source = new SnapshotSource(new FilesLibc(), params.directory, params.disk);
   await using target = await openTargetHere(params.target, params.credentials);
-  context.event({ kind: "begun", incremental: await looksIncremental(target, source, params) } satisfies BackupEvent);
+  context.event(
+    { kind: "begun", incremental: await looksIncremental(target, source, params) } satisfies BackupEvent,
+  );
   const { volume, snapshot, name, labels, compression, blockBytes, mode, concurrency, storageClass } = params;
   let shown = -1;
   await createBackup(target, source, {

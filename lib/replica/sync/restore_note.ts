@@ -10,7 +10,6 @@
  * | Disk | string | the snapshot that holds the content; a note about another one is void |
  * | Backup | string | what that snapshot holds, whole; "" while it holds nothing whole |
  * | Delta | string | the backup whose difference lies complete in the delta file and is being merged; "" else |
- * | Journal | string | how far the download is |
  *
  * @module
  */
@@ -19,6 +18,8 @@ import type { Files } from "../../io/files.ts";
 
 /** Name of the file. */
 export const RESTORE_NOTE = "drover-restore.json";
+/** Name of the file that says how far the download under way is. */
+export const RESTORE_JOURNAL = "drover-restore-journal.json";
 
 /** See the module text. */
 export interface RestoreNote {
@@ -30,8 +31,6 @@ export interface RestoreNote {
   readonly backup: string;
   /** What is being merged into it. */
   readonly delta: string;
-  /** Of the restore under way. */
-  readonly journal: string;
 }
 
 /** Reads the note; undefined when there is none, or it makes no sense: then everything is restored. */
@@ -50,7 +49,6 @@ export function readRestoreNote(files: Files, directory: string): RestoreNote | 
       disk: text("Disk"),
       backup: text("Backup"),
       delta: text("Delta"),
-      journal: text("Journal"),
     };
   } catch (error) {
     if (error instanceof SyntaxError || error instanceof TypeError) return undefined;
@@ -60,7 +58,7 @@ export function readRestoreNote(files: Files, directory: string): RestoreNote | 
 
 /** Writes the note durably. */
 export function writeRestoreNote(files: Files, directory: string, note: RestoreNote): void {
-  const { volume, disk, backup, delta, journal } = note;
-  const text = JSON.stringify({ Volume: volume, Disk: disk, Backup: backup, Delta: delta, Journal: journal });
+  const { volume, disk, backup, delta } = note;
+  const text = JSON.stringify({ Volume: volume, Disk: disk, Backup: backup, Delta: delta });
   replaceFile(files, directory, RESTORE_NOTE, new TextEncoder().encode(`${text}\n`));
 }

@@ -59,6 +59,6 @@ export function syncAgentHandlers(agent: SyncAgent): Handlers<SyncAgentMethods> 
       if (lock !== undefined) files.close(lock);
       return { isLocked: lock === undefined };
     },
-    ...backupHandlers(),
+    ...backupHandlers(agent),
   };
 }

@@ -77,7 +77,9 @@ export class SnapshotSource implements BlockSource {
 
   /** See {@linkcode BlockSource.changed}. @throws {RangeError} when `since` is not in the chain */
   *changed(since: string | undefined): Generator<Extent> {
-    const end = since === undefined ? this.#layers.length : this.#layers.findIndex(({ name }) => name === since);
+    const end = since === undefined
+      ? this.#layers.length
+      : this.#layers.findIndex(({ name }) => name === since);
     if (end < 0) throw new RangeError(`there is no snapshot ${since} in this chain`);
     const layers = this.#layers.slice(0, end);
     for (let from = 0; from < this.bytes; from += WINDOW_BYTES) {
@@ -87,7 +89,9 @@ export class SnapshotSource implements BlockSource {
 
   /** The union of the layers' extents, as ranges of whole units that do not touch. */
   *#changedIn(layers: readonly LayerFile[], from: number, to: number): Generator<Extent> {
-    const found = layers.flatMap((layer) => this.#extents(layer, from, to)).sort((a, b) => a.offset - b.offset);
+    const found = layers.flatMap((layer) => this.#extents(layer, from, to)).sort((a, b) =>
+      a.offset - b.offset
+    );
     let begin = 0, end = 0;
     for (const extent of found) {
       const first = Math.floor(extent.offset / SOURCE_UNIT) * SOURCE_UNIT;
@@ -101,7 +105,11 @@ export class SnapshotSource implements BlockSource {
     if (end > begin) yield { offset: begin, length: end - begin };
   }
 
-  #extents(layer: LayerFile, from: number, to: number): { offset: number; length: number; unwritten: boolean }[] {
+  #extents(
+    layer: LayerFile,
+    from: number,
+    to: number,
+  ): { offset: number; length: number; unwritten: boolean }[] {
     const end = Math.min(to, layer.size);
     return end <= from ? [] : this.#files.extents(layer.fd, from, end - from);
   }

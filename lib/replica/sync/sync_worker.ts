@@ -4,12 +4,16 @@
  * @module
  */
 import { RpcError } from "../../rpc/errors.ts";
+import { backupSnapshot } from "./backup_job.ts";
 import { hashFile } from "./hash_file.ts";
 import type { JobContext } from "./job.ts";
+import { restoreSnapshot } from "./restore_job.ts";
 import type { FromWorker, ToWorker } from "./workers.ts";
 
 /** The jobs; each checks its own parameters. */
 const JOBS: Readonly<Record<string, (params: unknown, context: JobContext) => Promise<unknown>>> = {
+  backup: (params, context) => backupSnapshot(params as Parameters<typeof backupSnapshot>[0], context),
+  restore: (params, context) => restoreSnapshot(params as Parameters<typeof restoreSnapshot>[0], context),
   hash: (params, context) => hashFile(params as Parameters<typeof hashFile>[0], context),
 };
 
