@@ -26,7 +26,11 @@ export class ProgressLine implements Disposable {
   #last = this.#begin;
   #shown = false;
 
-  /** @param what is under way, such as `backup of data` */
+  /**
+   * Shows nothing yet.
+   *
+   * @param what is under way, such as `backup of data`
+   */
   constructor(what: string) {
     this.#what = what;
   }
