@@ -17,6 +17,8 @@ import type { ReplicaCalls } from "../service.ts";
 import { BackupJobs } from "./backups.ts";
 import { HashJobs } from "./hashes.ts";
 import { markSystemSnapshots, purge } from "./purge.ts";
+import { syncFiles, type SyncRequest } from "./files_sync.ts";
+import { RebuildStatus } from "./rebuild_status.ts";
 import { RestoreJobs } from "./restores.ts";
 import { JobStatus } from "./status.ts";
 import { SyncWorkers } from "./workers.ts";
@@ -33,6 +35,8 @@ export interface AgentOptions {
   readonly ports: { readonly first: number; readonly count: number };
   /** Directory of the node's lock files. */
   readonly locks: string;
+  /** The volume, "" when it is not known. */
+  readonly volumeName: string;
 }
 
 /** A file or snapshot in use; to be disposed of. */
@@ -50,7 +54,7 @@ export class SyncAgent {
   /** The purge. */
   readonly purge: JobStatus = new JobStatus();
   /** The rebuild of this replica. */
-  readonly rebuild: JobStatus = new JobStatus();
+  readonly rebuild: RebuildStatus = new RebuildStatus();
   /** The clone into this replica. */
   readonly clone: JobStatus = new JobStatus();
   /** Backups of snapshots. */
@@ -107,6 +111,26 @@ export class SyncAgent {
     }
     purge(thread, (percent) => this.purge.progress = percent)
       .then(() => this.purge.complete(), (error) => this.purge.fail(error));
+  }
+
+  /**
+   * Fetches the files of a rebuild. Ends when they are complete.
+   *
+   * @param signal aborted when the caller is gone: nobody would go on with the rebuild
+   * @throws {RpcError} when it may not begin; the texts are matched by peers
+   */
+  async syncFiles(request: SyncRequest, signal: AbortSignal): Promise<void> {
+    this.refuseWhilePurging();
+    if (this.rebuild.running) throw new RpcError(Code.FAILED_PRECONDITION, "replica is already rebuilding");
+    const total = request.files.reduce((sum, { actualSize }) => sum + Number(actualSize ?? 0), 0);
+    this.rebuild.start(request.sources, total);
+    try {
+      await syncFiles(this, request, this.rebuild, signal);
+      this.rebuild.complete();
+    } catch (error) {
+      this.rebuild.fail(error);
+      throw error;
+    }
   }
 
   /** Forgets what became of the last jobs. @throws {RpcError} while one is under way */
