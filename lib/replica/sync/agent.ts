@@ -13,8 +13,10 @@
  * @module
  */
 import { Code, RpcError } from "../../rpc/errors.ts";
+import type { ptypes } from "../../rpc/gen/ptypes.js";
 import type { ReplicaCalls } from "../service.ts";
 import { BackupJobs } from "./backups.ts";
+import { cloneSnapshot, CloneStatus } from "./clone.ts";
 import { HashJobs } from "./hashes.ts";
 import { markSystemSnapshots, purge } from "./purge.ts";
 import { syncFiles, type SyncRequest } from "./files_sync.ts";
@@ -56,7 +58,7 @@ export class SyncAgent {
   /** The rebuild of this replica. */
   readonly rebuild: RebuildStatus = new RebuildStatus();
   /** The clone into this replica. */
-  readonly clone: JobStatus = new JobStatus();
+  readonly clone: CloneStatus = new CloneStatus();
   /** Backups of snapshots. */
   readonly backups: BackupJobs = new BackupJobs(this);
   /** The restore into this replica. */
@@ -129,6 +131,31 @@ export class SyncAgent {
       this.rebuild.complete();
     } catch (error) {
       this.rebuild.fail(error);
+      throw error;
+    }
+  }
+
+  /**
+   * Makes this replica show what another volume's snapshot shows. Ends when it does.
+   *
+   * @param signal aborted when the caller is gone
+   * @throws {RpcError} when it may not begin
+   */
+  async cloneFrom(request: ptypes.ISnapshotCloneRequest, signal: AbortSignal): Promise<void> {
+    this.refuseWhilePurging();
+    const refuse = (why: string) => {
+      throw new RpcError(Code.FAILED_PRECONDITION, `cannot clone: ${why}`);
+    };
+    if (this.rebuild.running) refuse("the replica is rebuilding");
+    if (this.clone.running) refuse("the replica is already being cloned to");
+    this.clone.begin();
+    this.clone.from = request.fromAddress ?? "";
+    this.clone.snapshot = request.snapshotFileName ?? "";
+    try {
+      await cloneSnapshot(this, request, this.clone, signal);
+      this.clone.complete();
+    } catch (error) {
+      this.clone.fail(error);
       throw error;
     }
   }

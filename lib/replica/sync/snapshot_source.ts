@@ -87,6 +87,11 @@ export class SnapshotSource implements BlockSource {
     }
   }
 
+  /** Ranges within a part of the volume that have data in any layer, as {@linkcode BlockSource.changed} gives them. */
+  ranges(from: number, to: number): Extent[] {
+    return [...this.#changedIn(this.#layers, from, to)];
+  }
+
   /** The union of the layers' extents, as ranges of whole units that do not touch. */
   *#changedIn(layers: readonly LayerFile[], from: number, to: number): Generator<Extent> {
     const found = layers.flatMap((layer) => this.#extents(layer, from, to)).sort((a, b) =>

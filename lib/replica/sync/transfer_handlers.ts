@@ -4,13 +4,14 @@
  * @module
  */
 import { getLogger } from "../../log/log.ts";
-import { unimplemented } from "../../rpc/errors.ts";
+import { Code, RpcError } from "../../rpc/errors.ts";
 import type { Handlers } from "../../rpc/service.ts";
 import type { SyncAgentMethods } from "../../rpc/services.ts";
 import type { SyncAgent } from "./agent.ts";
+import type { ExportParams } from "./export_job.ts";
 import { syncRequest } from "./files_sync.ts";
 import { launch } from "./launch.ts";
-import { readableName } from "./names.ts";
+import { readableName, snapshotDisk } from "./names.ts";
 import type { SendParams } from "./sender.ts";
 import { textOf } from "./status.ts";
 
@@ -58,8 +59,28 @@ export function transferHandlers(agent: SyncAgent): Pick<Handlers<SyncAgentMetho
       agent.rebuild.setLimit(bytesPerSecond);
       return {};
     },
-    snapshotClone: unimplemented,
-    snapshotCloneStatus: unimplemented,
-    volumeExport: unimplemented,
+    snapshotClone: async (request, { signal }) => {
+      await agent.cloneFrom(request, signal);
+      return {};
+    },
+    snapshotCloneStatus: () => agent.clone.describe(),
+    volumeExport: async (request, { signal }) => {
+      if (request.exportBackingImageIfExist) {
+        const text = "a backing image is not exported: make the new volume with the same backing image";
+        throw new RpcError(Code.UNIMPLEMENTED, text);
+      }
+      const disk = snapshotDisk(request.snapshotFileName);
+      using _ = agent.use(`exporting ${disk}`);
+      const params: ExportParams = {
+        directory,
+        disk,
+        host: request.host,
+        port: request.port,
+        timeoutS: request.fileSyncHttpClientTimeout,
+        shared: false,
+      };
+      await agent.workers.run("send", "export", params, { signal }).result;
+      return {};
+    },
   };
 }
