@@ -265,7 +265,7 @@ Deno.test("after any history of backups, deletions and crashes every complete ba
         await world.check();
       }
     }),
-    { numRuns: 60 },
+    { numRuns: 30 },
   );
 });
 
@@ -337,7 +337,7 @@ Deno.test("a backup beside a deletion never loses a block, with locks that are s
         });
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 80 },
   );
   assert.ok(together > stopped && stopped > 0, "some collections ran to their end, some were stopped");
 });
@@ -359,6 +359,6 @@ Deno.test("two clients that back up one volume at once leave whole backups", asy
       await deleteBackup(world.store.open(), { volume: "v", backup: "b-s2" }, FAST);
       await world.check();
     }),
-    { numRuns: 40 },
+    { numRuns: 20 },
   );
 });
