@@ -7,7 +7,7 @@
 import { decodeBackupUrl } from "../../backup/target/url.ts";
 import { replaceFile } from "../../disk/atomic.ts";
 import { recordTime } from "../../disk/disk_record.ts";
-import { META_SUFFIX, snapshotName } from "../../disk/names.ts";
+import { META_SUFFIX } from "../../disk/names.ts";
 import { FilesLibc } from "../../io/files_libc.ts";
 import { Code, RpcError } from "../../rpc/errors.ts";
 import type { ptypes } from "../../rpc/gen/ptypes.js";
