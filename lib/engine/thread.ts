@@ -133,9 +133,7 @@ export class EngineThread implements VolumeEvents {
       fail: (body, reply) => {
         const { name, reason } = body as { name: string; reason: string };
         volume.replicas.find(name).close(reason);
-        // Whoever asks relies on it: a copy that is out must not be believed later.
-        if (volume.replicas.readers.length === 0) reply.ok();
-        else this.#whenRecorded(reply);
+        reply.ok();
       },
       remove: (body, reply) => {
         volume.replicas.remove((body as { name: string }).name);

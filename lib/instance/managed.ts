@@ -136,10 +136,7 @@ export class ManagedProcess {
       return;
     }
     this.#shop.log.info("started", { process: name, pid: running.pid });
-    const state = this.#record.portStart === 0 && this.#record.state === "starting"
-      ? "running"
-      : this.#record.state;
-    this.update({ pid: running.pid, startTicks: running.startTicks, state, error: "" });
+    this.update({ pid: running.pid, startTicks: running.startTicks, error: "" });
     await this.#follow(running);
   }
 
