@@ -9,6 +9,7 @@ import { benchCommand } from "./bench/command.ts";
 import { snapshotCommand } from "./snapshot/command.ts";
 import { checkCommand } from "./support/check.ts";
 import { main, pointToOwnHelp, program } from "./support/program.ts";
+import { nodeCommand } from "./node/command.ts";
 import { volumeCommand } from "./volume/command.ts";
 
 const HELP = `
@@ -30,6 +31,7 @@ function commandLine() {
   snapshotCommand(root);
   backupCommand(root);
   checkCommand(root);
+  nodeCommand(root);
   benchCommand(root);
   pointToOwnHelp(root);
   return root;

@@ -159,6 +159,7 @@ async function serveAgent(
     host: listen.host === "" ? "0.0.0.0" : listen.host,
     ports: { first: listen.port + 3, count },
     locks: lockDirectory(Deno.env.get("LONGHORN_CONTROL_PATH"), isDirectory("/host")),
+    volumeName: flags.volumeName,
   });
   try {
     const address = formatAddress({ ...listen, port: listen.port + 2 });

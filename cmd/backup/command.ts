@@ -4,8 +4,11 @@
  * @module
  */
 import { importImage } from "./create.ts";
+import { garbageCommand, removeCommand, retainCommand } from "./remove.ts";
 import { restoreCommand, restoreToFileCommand } from "./restore.ts";
 import { type Command, CREDENTIALS_VARIABLE, TARGET_VARIABLE, withTarget } from "./settings.ts";
+import { inspectCommand, listCommand, verifyCommand } from "./show.ts";
+import { backUpVolume } from "./snapshot.ts";
 
 const HELP = `
 Targets:
@@ -21,14 +24,25 @@ NAME=VALUE), never from the command line. HTTP_PROXY, HTTPS_PROXY and NO_PROXY a
 
 Examples:
   export ${TARGET_VARIABLE}=s3://backups@eu-west-1/ ${CREDENTIALS_VARIABLE}=~/.backup-keys
+  drover backup create data                        snapshot the volume data and back that up
+  drover backup create data before-upgrade         back up a snapshot that is there
   drover backup ls                                 volumes in the target
-  drover backup create data before-upgrade         back up a snapshot of the volume data
+  drover backup ls data                            backups of data
   drover backup restore data latest --into data2   the newest backup into a volume that is being served
   drover backup restore-to-file data disk.qcow2 --format qcow2
   drover backup verify data                        read and check every block
+  drover backup retain data --keep 7 --keep-for 30d --dry-run
 
 Longhorn reads what Drover writes and the other way round (but not blocks compressed with zstd).
 Where VOLUME and BACKUP are expected, one URL TARGET?backup=NAME&volume=NAME will do.`;
+
+/** Flags of {@linkcode withTarget} and others, as they come. */
+// deno-lint-ignore no-explicit-any
+type Flags = any;
+
+function words(...given: (string | undefined)[]): string[] {
+  return given.filter((word) => word !== undefined);
+}
 
 /**
  * Adds the command with its subcommands.
@@ -39,10 +53,10 @@ export function backupCommand(parent: Command): void {
     "backups of volumes in S3, NFS, CIFS, Azure or a directory",
   )
     .addHelpText("after", HELP);
-  withCreateFlags(withTarget(backup.command("import <volume> <file>")))
-    .description("back up an image file or a disk, as a volume of that name")
-    .action(importImage);
+  creates(backup);
+  shows(backup);
   restores(backup);
+  removes(backup);
 }
 
 function withCreateFlags(command: Command): Command {
@@ -59,6 +73,32 @@ function withCreateFlags(command: Command): Command {
     .option("--concurrency <n>", "blocks under way at the same time");
 }
 
+function creates(backup: Command): void {
+  withCreateFlags(withTarget(backup.command("create <volume> [snapshot]")))
+    .description("back up a snapshot of a volume that is being served (default: a new snapshot)")
+    .option("--dir <path...>", "where to look for the volume")
+    .option("--no-wait", "return when the backup has begun; it goes on")
+    .action(backUpVolume);
+  withCreateFlags(withTarget(backup.command("import <volume> <file>")))
+    .description("back up an image file or a disk, as a volume of that name")
+    .action(importImage);
+}
+
+function shows(backup: Command): void {
+  withTarget(backup.command("ls [volume]").alias("list"))
+    .description("list volumes, or the backups of one")
+    .action(listCommand);
+  withTarget(backup.command("inspect <volume> [backup]"))
+    .description("show what is recorded; -o json as Longhorn prints it")
+    .action((volume: string, name: string | undefined, flags: Flags) =>
+      inspectCommand(words(volume, name), flags)
+    );
+  withTarget(backup.command("verify <volume> [backups...]"))
+    .description("read every block and check it; status 1 when one is damaged")
+    .option("--concurrency <n>", "blocks under way at the same time")
+    .action((volume: string, names: string[], flags: Flags) => verifyCommand([volume, ...names], flags));
+}
+
 function restores(backup: Command): void {
   withTarget(backup.command("restore <volume> [backup]"))
     .description("write a backup (default: the newest) into a volume, once for all of its copies")
@@ -66,12 +106,31 @@ function restores(backup: Command): void {
     .option("--dir <path...>", "where to look for the volume")
     .option("--concurrency <n>", "blocks under way at the same time")
     .option("-y, --yes", "do not ask")
-    .action((volume: string, name: string | undefined, flags) =>
-      restoreCommand(name === undefined ? [volume] : [volume, name], flags)
+    .action((volume: string, name: string | undefined, flags: Flags) =>
+      restoreCommand(words(volume, name), flags)
     );
   withTarget(backup.command("restore-to-file <words...>").usage("[options] <volume> [backup] <file>"))
     .description("write a backup (default: the newest) to a new file; no volume is needed")
     .option("--format <format>", "raw or qcow2", "raw")
     .option("--concurrency <n>", "blocks under way at the same time")
     .action(restoreToFileCommand);
+}
+
+function removes(backup: Command): void {
+  withTarget(backup.command("rm <volume> [backups...]").alias("delete"))
+    .description("remove backups, and the blocks that no other backup needs")
+    .option("--all", "every backup of the volume")
+    .option("-y, --yes", "do not ask")
+    .action((volume: string, names: string[], flags: Flags) => removeCommand([volume, ...names], flags));
+  withTarget(backup.command("retain <volume>"))
+    .description("remove old backups; the newest always stays")
+    .option("--keep <n>", "this many of the newest stay")
+    .option("--keep-for <age>", "younger ones stay: 90m, 12h, 30d, 4w")
+    .option("--label <key=value...>", "only backups with these labels are counted and removed")
+    .option("--dry-run", "only say what would be removed")
+    .option("-y, --yes", "do not ask")
+    .action(retainCommand);
+  withTarget(backup.command("gc <volume>"))
+    .description("remove blocks that no backup needs: what interrupted backups and removals left")
+    .action(garbageCommand);
 }

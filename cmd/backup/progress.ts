@@ -26,20 +26,31 @@ export class ProgressLine implements Disposable {
   #last = this.#begin;
   #shown = false;
 
-  /** @param what is under way, such as `backup of data` */
+  /**
+   * Shows nothing yet.
+   *
+   * @param what is under way, such as `backup of data`
+   */
   constructor(what: string) {
     this.#what = what;
   }
 
   /** For `onProgress`. */
-  readonly show = (progress: Progress): void => {
+  readonly show = (progress: Progress): void =>
+    this.#line((now) => progressText(this.#what, progress, now - this.#begin));
+
+  /** Where only the share is known. @param percent 0 to 100 */
+  showPercent(percent: number): void {
+    this.#line(() => `${this.#what}: ${Math.floor(percent)} %`);
+  }
+
+  #line(text: (now: number) => string): void {
     const now = performance.now();
     if (now - this.#last < (this.#terminal ? EVERY_MS.terminal : EVERY_MS.plain)) return;
     this.#last = now;
-    const text = progressText(this.#what, progress, now - this.#begin);
-    this.#write(this.#terminal ? `\r\x1b[K${text}` : `${text}\n`);
+    this.#write(this.#terminal ? `\r\x1b[K${text(now)}` : `${text(now)}\n`);
     this.#shown = this.#terminal;
-  };
+  }
 
   /** Takes the line away. */
   [Symbol.dispose](): void {

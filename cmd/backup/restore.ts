@@ -11,12 +11,10 @@ import { openNbdSink, parseNbdUrl } from "../../lib/client/nbd_sink.ts";
 import { describeMounts, findMounts } from "../../lib/host/mounts.ts";
 import { UsageError } from "../support/program.ts";
 import { formatSize } from "../support/sizes.ts";
-import { resolveDirectories } from "../volume/names.ts";
-import { readRecord } from "../volume/record.ts";
-import { whoUses } from "../volume/use.ts";
-import { interruptible, ProgressLine } from "./progress.ts";
-import { agreed, named, open, type TargetFlags, wantsJson, wholeNumber } from "./settings.ts";
 import { newestBackup } from "./newest.ts";
+import { interruptible, ProgressLine } from "./progress.ts";
+import { runningVolume } from "./running.ts";
+import { agreed, named, open, type TargetFlags, wantsJson, wholeNumber } from "./settings.ts";
 
 /** Flags of restores. */
 export interface RestoreFlags extends TargetFlags {
@@ -58,15 +56,7 @@ export async function openPlace(into: string, dir: readonly string[] | undefined
     refuseMounted(into);
     return await openDeviceSink(into);
   }
-  const directories = resolveDirectories(dir);
-  const record = readRecord(into, directories);
-  if (!record) {
-    throw new UsageError(`no volume ${into} in ${directories.join(", ")}; make it with: drover volume serve`);
-  }
-  const running = whoUses(record);
-  if (typeof running !== "object") {
-    throw new UsageError(`volume ${into} is not being served; start it with: drover volume serve ${into}`);
-  }
+  const running = runningVolume(into, dir);
   if (running.endpoint.startsWith("/") || parseNbdUrl(running.endpoint) !== undefined) {
     return await openPlace(running.endpoint, undefined);
   }

@@ -210,7 +210,7 @@ export async function nameNewest(
   if (!same) await saveVolume(target, updated);
 }
 
-/** @throws {NoSuchBackupError} when the target has nothing of this volume */
+/** Returns when the target has something of this volume. @throws {NoSuchBackupError} */
 export async function assertVolumeThere(target: Target, volume: string): Promise<void> {
   const there = await findVolume(target, volume).catch((error) => {
     // A record that cannot be read is no reason not to remove anything.

@@ -265,7 +265,7 @@ Deno.test("after any history of backups, deletions and crashes every complete ba
         await world.check();
       }
     }),
-    { numRuns: 60 },
+    { numRuns: 30 },
   );
 });
 
@@ -337,7 +337,28 @@ Deno.test("a backup beside a deletion never loses a block, with locks that are s
         });
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 80 },
   );
   assert.ok(together > stopped && stopped > 0, "some collections ran to their end, some were stopped");
+});
+
+Deno.test("two clients that back up one volume at once leave whole backups", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.nat({ max: 20 }), { minLength: 1, maxLength: 10 }), async (lengths) => {
+      const world = await sample();
+      world.volume.write(3, 9);
+      world.snapshot("s4");
+      const turns = new Turns();
+      // The second one holds the snapshots too, as after a move of the volume to another cluster.
+      const one = world.create("s3", world.store.open(turns.faults(0, false))).finally(() => turns.ended(0));
+      const two = world.create("s4", world.store.open(turns.faults(1, false))).finally(() => turns.ended(1));
+      await Promise.all([turns.run(lengths), one, two]);
+      await world.check();
+      const names = await backupNames(world.store.open(), "v");
+      assert.deepEqual(names, ["b-s1", "b-s2", "b-s3", "b-s4"]);
+      await deleteBackup(world.store.open(), { volume: "v", backup: "b-s2" }, FAST);
+      await world.check();
+    }),
+    { numRuns: 20 },
+  );
 });

@@ -3,7 +3,7 @@ import { Level, setLogLevel } from "../log/log.ts";
 import { LockedError, LockLostError } from "./errors.ts";
 import { Lock, LockKind } from "./lock.ts";
 import { locksFolder } from "./names.ts";
-import { busyError, MemoryStore } from "./target/memory.ts";
+import { busyError, type MemoryFaults, MemoryStore } from "./target/memory.ts";
 
 setLogLevel(Level.ERROR);
 
@@ -82,10 +82,15 @@ Deno.test("a lock that cannot be read is in the way until it expires", async () 
 });
 
 Deno.test("whoever waits for a lock sees one that was written a moment before", async () => {
-  // A listing that shows locks only some time after they were written.
-  const store = new MemoryStore();
-  const lagMs = 20;
-  const lagging = { shown: ({ modifiedMs }: { modifiedMs: number }) => Date.now() - modifiedMs >= lagMs };
+  // A listing that shows locks only some time after they were made.
+  const store = new MemoryStore(), lagMs = 20;
+  const madeAt = new Map<string, number>();
+  const lagging: MemoryFaults = {
+    after: ({ operation, path }) => {
+      if (operation === "write" && !madeAt.has(path)) madeAt.set(path, performance.now());
+    },
+    shown: ({ path }) => performance.now() - (madeAt.get(path) ?? 0) >= lagMs,
+  };
   const options = { settleMs: 2 * lagMs };
   const both = await Promise.allSettled([
     Lock.acquire(store.open(lagging), "v", LockKind.USE, options),

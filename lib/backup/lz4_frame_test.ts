@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { peerTest } from "../../tests/support/conditional.ts";
 import { run } from "../../tests/support/process.ts";
@@ -34,14 +35,14 @@ Deno.test("whatever is put into an LZ4 frame comes out of it", () => {
     ),
     { numRuns: 100 },
   );
-  for (const bytes of [0, 1, 4 * MIB, 9 * MIB + 5]) {
+  for (const bytes of [0, 1, 4 * MIB, 4 * MIB + 5]) {
     const data = sample(bytes);
     assert.ok(same(decodeLz4(encodeLz4(data), bytes), data), `${bytes} bytes`);
   }
 });
 
 function same(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+  return Buffer.compare(a, b) === 0;
 }
 
 Deno.test("a damaged or cut LZ4 frame is an error or the same content, never another", () => {
@@ -73,7 +74,7 @@ Deno.test("arbitrary bytes behind the magic do no harm", () => {
 
 peerTest("the lz4 program reads our frames", { needs: ["lz4"] }, async () => {
   using directory = tempDir();
-  for (const bytes of [0, 1, 5000, 2 * MIB, 9 * MIB + 1]) {
+  for (const bytes of [0, 1, 2 * MIB, 4 * MIB + 1]) {
     Deno.writeFileSync(directory.join("a.lz4"), encodeLz4(sample(bytes)));
     await run("lz4", ["-d", "-f", "-q", directory.join("a.lz4"), directory.join("a")]);
     assert.ok(same(Deno.readFileSync(directory.join("a")), sample(bytes)), `${bytes} bytes`);
@@ -82,7 +83,7 @@ peerTest("the lz4 program reads our frames", { needs: ["lz4"] }, async () => {
 
 peerTest("frames of the lz4 program are read, of all kinds", { needs: ["lz4"] }, async () => {
   using directory = tempDir();
-  const data = sample(1_300_000);
+  const data = sample(700_000);
   Deno.writeFileSync(directory.join("a"), data);
   const kinds = [["-1"], ["-9", "-BD"], ["-B4", "-BD"], ["-B4", "-BX"], ["--content-size"], [
     "--no-frame-crc",
@@ -93,6 +94,14 @@ peerTest("frames of the lz4 program are read, of all kinds", { needs: ["lz4"] },
   }
   const frame = Deno.readFileSync(directory.join("b"));
   const skip = new Uint8Array([0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
-  const twice = new Uint8Array([...frame, ...skip, ...frame]);
-  assert.ok(same(decodeLz4(twice, 4 * MIB), new Uint8Array([...data, ...data])));
+  const twice = Buffer.concat([frame, skip, frame]);
+  assert.ok(same(decodeLz4(twice, 4 * MIB), Buffer.concat([data, data])));
+});
+
+Deno.test("a frame of the library that Longhorn uses is read", () => {
+  const frame =
+    "BCJNGGRwuUIAAAD/HGFsbCB3b3JrIGFuZCBubyBwbGF5IG1ha2VzIGphY2sgYSBkdWxsIGJveSArAFoBgQAAgQCwYSBkdWxsIGJveSAA" +
+    "AAAAY+S4SA==";
+  const data = decodeLz4(Uint8Array.from(atob(frame), (char) => char.charCodeAt(0)), 1000);
+  assert.equal(new TextDecoder().decode(data), "all work and no play makes jack a dull boy ".repeat(4));
 });

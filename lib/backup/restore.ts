@@ -114,6 +114,12 @@ export async function runRestore(
     saving = undefined;
   });
   await sink.flush();
+  options.onProgress?.({
+    percent: 100,
+    doneBlocks: steps.length,
+    totalBlocks: steps.length,
+    transferredBytes: reader.bytes,
+  });
   return {
     record,
     volumeBytes,

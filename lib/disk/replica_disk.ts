@@ -266,8 +266,8 @@ export class ReplicaDisk implements Directory {
   /** Notes durably that a rebuild was begun or ended. @throws {ReplicaStateError} @throws {IoError} */
   setRebuilding(rebuilding: boolean): void {
     const state = this.state;
-    // Whoever ends a rebuild may find that the engine has noted its end already.
-    if (!rebuilding && (state === "open" || state === "dirty")) return;
+    // Whoever drives a rebuild may find that the engine has noted its begin, or its end, already.
+    if (this.#meta.rebuilding === rebuilding && state !== "error") return;
     if (rebuilding ? state !== "open" && state !== "dirty" : state !== "rebuilding") {
       throw new ReplicaStateError(`cannot set rebuilding=${rebuilding} from state ${state}`);
     }

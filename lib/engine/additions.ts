@@ -108,7 +108,7 @@ export class Additions {
       await copies.thread.call("rebuild", body, THREAD_TIMEOUT_MS);
       copies.log.info("a copy comes back and gets what it missed", { replica: name });
     } else if (layers) {
-      await this.#joinLayered(backend);
+      await this.#joinLayered(backend, info);
     } else {
       if (info.chain.length !== 1 || info.headBytes > 0) {
         throw cannotAdd(name, "it is not empty; delete and create it first");
@@ -131,8 +131,11 @@ export class Additions {
   }
 
   /** The system snapshot on all copies, and on the new one, with nothing in between. */
-  async #joinLayered(backend: Backend): Promise<void> {
+  async #joinLayered(backend: Backend, { features }: BackendInfo): Promise<void> {
     const { host } = this, { copies, changes } = host, { name } = backend;
+    // From here on it is neither empty nor a member: a start must know that. Longhorn's take the note once only, from
+    // the driver.
+    if ((features & Feature.GENERATION) !== 0) await backend.setRebuilding(true);
     await changes.checkSnapshot();
     await changes.whenEqual("add a replica");
     const snapshot = changes.host.newName(), created = changes.host.now();

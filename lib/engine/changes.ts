@@ -173,7 +173,7 @@ export class VolumeChanges {
     await this.checkSnapshot();
     await this.whenEqual("expand");
     await this.still(async (live) => {
-      await this.#onAll(live, "expand", (backend) => backend.expand(bytes));
+      await this.#onAll(live, "expand", (backend) => expandCopy(backend, bytes));
       await copies.thread.call("resize", { bytes });
       host.bytes = bytes;
     });
@@ -323,6 +323,17 @@ export class VolumeChanges {
     const text = bad.map(({ copy, error }) => `${copy.backend.name}: ${plainReason(error)}`).join("; ");
     if (done) return this.#expansionFailed(`some replicas could not be expanded: ${text}`);
     throw new RpcError(Code.UNKNOWN, `cannot ${what}: ${text}`, { cause: bad[0].error });
+  }
+}
+
+/** Grows one copy. When the answer is lost, its size tells whether it has grown. */
+async function expandCopy(backend: Backend, bytes: number): Promise<void> {
+  try {
+    await backend.expand(bytes);
+  } catch (error) {
+    if (isRefusal(error)) throw error;
+    const grown = await backend.get().then((info) => info.bytes === bytes, () => false);
+    if (!grown) throw error;
   }
 }
 

@@ -258,6 +258,7 @@ export class Controller {
       );
     }
     this.bytes = election.bytes;
+    await this.thread.call("resize", { bytes: election.bytes });
     this.#generation = election.generation;
     for (const [, { backend }] of this.#copies.entries()) backend.generation = election.generation;
     for (const { name } of election.chosen) await this.#configure(this.#copies.find(name).backend);
@@ -362,6 +363,11 @@ export class Controller {
 
   /** Takes the frontend down, closes all replicas. The process goes on; the volume may be started again. */
   async shutdown(): Promise<void> {
+    // A snapshot that is being taken ends first: what it decides about copies must be recorded.
+    await this.#copies.exclusively(() => this.#shutdown());
+  }
+
+  async #shutdown(): Promise<void> {
     await this.stopFrontend();
     this.#leaving = true;
     // Retired first: a replica that closes must not look like one that failed.

@@ -111,8 +111,7 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
     (c) => c.sectorBytes === sector,
     (c) => `sector size ${c.sectorBytes} instead of ${sector}`,
   );
-  const common = list.every((c) => c.bytes === list[0].bytes) ? list[0]?.bytes : undefined;
-  const bytes = rules.currentBytes === 0 || common === rules.bytes ? rules.bytes : rules.currentBytes;
+  const bytes = sizeOf(list, rules);
   list = keep(list, (c) => c.bytes === bytes, (c) => `size ${c.bytes} instead of ${bytes}`);
   const empty = (c: Candidate) => c.generation === 0 && c.headBytes === 0 && c.chain.length <= 1;
   // Also a replica that cannot be used remembers who was complete.
@@ -146,6 +145,16 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
     () => "its snapshots differ from those of the others: it missed a change",
   );
   return { bytes, chosen: list, refused, generation, missing, unclean: list.some((c) => c.unclean) };
+}
+
+/**
+ * The size to go on with. After an expansion that reached some copies only, the larger group counts, and the size
+ * before where they are equal: nothing was promised yet. (Longhorn: the size before, unless all have grown.)
+ */
+function sizeOf(list: readonly Candidate[], { bytes, currentBytes }: ElectionRules): number {
+  if (currentBytes === 0) return bytes;
+  const count = (size: number) => list.filter((c) => c.bytes === size).length;
+  return count(bytes) > count(currentBytes) ? bytes : currentBytes;
 }
 
 type Keep = (

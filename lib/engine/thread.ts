@@ -133,7 +133,9 @@ export class EngineThread implements VolumeEvents {
       fail: (body, reply) => {
         const { name, reason } = body as { name: string; reason: string };
         volume.replicas.find(name).close(reason);
-        reply.ok();
+        // Whoever asks relies on it: a copy that is out must not be believed later.
+        if (volume.replicas.readers.length === 0) reply.ok();
+        else this.#whenRecorded(reply);
       },
       remove: (body, reply) => {
         volume.replicas.remove((body as { name: string }).name);

@@ -92,6 +92,7 @@ export class Volume extends Requests implements BlockDevice, MembershipHost {
 
   /** The volume has grown on all copies. */
   resize(bytes: number): void {
+    if (bytes === this.bytes) return;
     this.bytes = bytes;
     this.regions.resize();
     this.journals.clear();

@@ -12,7 +12,7 @@
  * | options of the mount | `rw,noatime` | `options` |
  * | any number of optional fields, then `-` | `master:1 -` | left out |
  * | type, source | `ext4 /dev/loop3` | `type`, `source` |
- * | options of the file system | `rw,errors=continue` | left out |
+ * | options of the file system | `rw,errors=continue` | `superOptions` |
  *
  * Blanks, tabs, newlines and backslashes in paths are written as a backslash and three octal digits.
  *
@@ -39,6 +39,8 @@ export interface Mount {
   readonly type: string;
   /** What is mounted, such as `/dev/loop3`. */
   readonly source: string;
+  /** Options of the file system, with commas. `ro` here and `rw` above: the kernel stopped writing after an error. */
+  readonly superOptions: string;
 }
 
 const decoder = new TextDecoder();
@@ -80,6 +82,7 @@ export function parseMountInfo(text: string): Mount[] {
       options: fields[5] ?? "",
       type: fields[dash + 1] ?? "",
       source: unescape(fields[dash + 2] ?? ""),
+      superOptions: fields[dash + 3] ?? "",
     });
   }
   return mounts;

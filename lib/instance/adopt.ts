@@ -5,6 +5,7 @@
  * @module
  */
 import { ManagedProcess } from "./managed.ts";
+import type { ProcessKey } from "./proc.ts";
 import type { ProcessRecord } from "./record.ts";
 import type { ProcessTable } from "./table.ts";
 
@@ -29,9 +30,7 @@ export function adoptAll(table: ProcessTable): void {
   // Before anything ends and frees its ports, all of them are taken.
   for (const record of here) table.ports.reserve({ start: record.portStart, end: record.portEnd });
   for (const record of here.toSorted((a, b) => a.createdMs - b.createdMs)) {
-    const key = found.get(record.uuid);
-    const known = key ? { ...record, ...key } : record;
-    byUuid.set(record.uuid, adopt(table, known));
+    byUuid.set(record.uuid, adopt(table, record, found.get(record.uuid)));
   }
   arrange(table, byUuid);
   const running = [...byUuid.values()].filter((one) => !one.hasEnded).length;
@@ -42,12 +41,14 @@ function isEnded(record: ProcessRecord): boolean {
   return record.state === "stopped" || record.state === "error";
 }
 
-function adopt(table: ProcessTable, record: ProcessRecord): ManagedProcess {
+/** @param found the process, where its number was not noted */
+function adopt(table: ProcessTable, noted: ProcessRecord, found: ProcessKey | undefined): ManagedProcess {
+  const record = { ...noted, ...found };
   const managed = new ManagedProcess(table.shop, record, (one) => table.tell(one));
   if (managed.hasEnded) return managed;
   const running = record.pid === 0 ? undefined : table.shop.launcher.adopt(record);
   if (running) {
-    managed.update({ pid: running.pid, startTicks: running.startTicks });
+    if (noted.pid !== record.pid) managed.update({});
     table.inBackground(managed.resume(running));
   } else {
     managed.lost(

@@ -136,7 +136,10 @@ export class ManagedProcess {
       return;
     }
     this.#shop.log.info("started", { process: name, pid: running.pid });
-    this.update({ pid: running.pid, startTicks: running.startTicks, error: "" });
+    const state = this.#record.portStart === 0 && this.#record.state === "starting"
+      ? "running"
+      : this.#record.state;
+    this.update({ pid: running.pid, startTicks: running.startTicks, state, error: "" });
     await this.#follow(running);
   }
 

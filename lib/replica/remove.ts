@@ -7,7 +7,8 @@ import { Errno, IoError } from "../io/errno.ts";
 import type { Files } from "../io/files.ts";
 
 /** Names of a replica's own files; see the disk room for each. */
-const OWN_FILE = /^(volume-(head|snap|delta)-.*|revision\.counter|drover\.regions|.*\.tmp)$/;
+const OWN_FILE =
+  /^(volume-(head|snap|delta)-.*|revision\.counter|drover\.regions|drover-restore(-journal)?\.json|.*\.tmp)$/;
 const META = "volume.meta";
 
 /**

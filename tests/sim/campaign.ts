@@ -36,7 +36,19 @@ if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count) || count < 1) {
 }
 
 let passed = 0, failed = 0, shown = 0;
-const sum = { good: 0, failed: 0, lives: 0, faults: 0, rebuilt: 0, events: 0 };
+const sum = {
+  good: 0,
+  failed: 0,
+  lives: 0,
+  faults: 0,
+  rebuilt: 0,
+  snapshots: 0,
+  purged: 0,
+  grown: 0,
+  returned: 0,
+  layered: 0,
+  events: 0,
+};
 const started = performance.now();
 for (let seed = first; seed < first + count; seed++) {
   try {
@@ -57,9 +69,9 @@ for (let seed = first; seed < first + count; seed++) {
 }
 const seconds = (performance.now() - started) / 1000;
 console.log(
-  `${count} seeds in ${
-    seconds.toFixed(1)
-  } s: ${sum.lives} lives of the engine, ${sum.faults} faults, ${sum.rebuilt} copies rebuilt, ` +
+  `${count} seeds in ${seconds.toFixed(1)} s: ${sum.lives} lives of the engine, ${sum.faults} faults, ` +
+    `${sum.rebuilt} copies rebuilt, ${sum.returned} returned, ${sum.layered} rebuilt with snapshots, ` +
+    `${sum.snapshots} snapshots, ${sum.purged} purges, ${sum.grown} expansions, ` +
     `${sum.good} requests answered well and ${sum.failed} with an error, ${sum.events} events`,
 );
 console.log(`${passed} passed, ${failed} failed`);

@@ -8,7 +8,7 @@ import { type Backend, type BackendInfo, describeReplica } from "../../lib/engin
 import { EngineThread, type ThreadEvent } from "../../lib/engine/thread.ts";
 import type { VolumeCalls } from "../../lib/engine/copy_table.ts";
 import { ReplicaDisk } from "../../lib/disk/replica_disk.ts";
-import type { Completer } from "../../lib/io/io.ts";
+import type { Completer, Io } from "../../lib/io/io.ts";
 import type { Handlers } from "../../lib/io/mailbox_server.ts";
 import { BufferPool } from "../../lib/io/pool.ts";
 import type { SimCluster, SimHost, SimProcess } from "../../lib/io/sim/mod.ts";
@@ -206,10 +206,21 @@ export class SimEngine implements VolumeCalls {
   }
 }
 
-/** The control service of a simulated replica. */
-export function simBackend(calls: Calls, from: SimHost, replica: SimReplica): Backend {
+/**
+ * The control service of a simulated replica.
+ *
+ * @param engine whose main thread calls: nothing of it goes on when its process died
+ */
+export function simBackend(calls: Calls, engine: SimEngine, replica: SimReplica): Backend {
+  const { process, host } = engine;
+  const raw = async (kind: string, body: unknown): Promise<ptypes.IReplica> => {
+    if (!process?.alive) throw new RpcError(Code.CANCELLED, "simulated: the caller died");
+    const told = await calls.call(replica.callee, host, replica.host, kind, body) as ptypes.IReplica;
+    if (!process.alive) throw new RpcError(Code.CANCELLED, "simulated: the caller died");
+    return told;
+  };
   const call = async (kind: string, body: unknown = {}): Promise<BackendInfo> =>
-    describeReplica(await calls.call(replica.callee, from, replica.host, kind, body) as ptypes.IReplica);
+    describeReplica(await raw(kind, body));
   return {
     name: replica.name,
     data: { kind: "tcp", host: replica.host.name, port: 10001 },
@@ -218,7 +229,7 @@ export function simBackend(calls: Calls, from: SimHost, replica: SimReplica): Ba
     generation: 0,
     close: async () => void await call("close"),
     setRebuilding: async (rebuilding) => void await call("setRebuilding", { rebuilding }),
-    describe: async () => await calls.call(replica.callee, from, replica.host, "get", {}) as ptypes.IReplica,
+    describe: () => raw("get", {}),
     snapshot: async (snapshot) => void await call("snapshot", snapshot),
     expand: async (bytes) => void await call("expand", { bytes }),
     revert: async (name, created) => void await call("revert", { name, created }),
@@ -236,10 +247,49 @@ export function simBackend(calls: Calls, from: SimHost, replica: SimReplica): Ba
 
 /** What a replica's directory holds, read by a process of its own. The replica must be closed. */
 export function contents(cluster: SimCluster, host: SimHost, bytes: number): Uint8Array {
+  return readAll(cluster, host, bytes, (io) => ReplicaDisk.open(io, "/replica", { revisionCounter: false }));
+}
+
+/** Directories that snapshots were looked at in. */
+let looks = 0;
+
+/** What a snapshot holds; undefined when the replica does not have it. The replica must be closed, and stays as it is. */
+export function snapshotContents(
+  cluster: SimCluster,
+  host: SimHost,
+  name: string,
+  bytes: number,
+): Uint8Array | undefined {
+  const look = `/look-${++looks}`, disk = `volume-snap-${name}.img`, links: [string, string][] = [];
+  let found = false;
+  const copier = host.spawn("copier", (io) => {
+    const { files } = io;
+    found = files.exists(`/replica/${disk}`);
+    if (!found) return;
+    files.makeDirectory(look);
+    for (const file of files.list("/replica")) links.push([`/replica/${file}`, `${look}/${file}`]);
+    // Records are replaced, not changed in place, so a second name keeps what is there now.
+    for (const [from, to] of links) files.link(from, to);
+  }, { arenaBytes: 1024 * 1024 });
+  copier.kill();
+  if (!found) return undefined;
+  return readAll(cluster, host, bytes, (io) => {
+    const opened = ReplicaDisk.open(io, look, { revisionCounter: false });
+    opened.changes.revert(disk, "2026-01-01T00:00:00Z");
+    return opened;
+  });
+}
+
+function readAll(
+  cluster: SimCluster,
+  host: SimHost,
+  bytes: number,
+  open: (io: Io) => ReplicaDisk,
+): Uint8Array {
   const all = new Uint8Array(bytes);
   let done = 0;
   const reader = host.spawn("reader", (io) => {
-    const disk = ReplicaDisk.open(io, "/replica", { revisionCounter: false });
+    const disk = open(io);
     const at = io.arena.reserve(LARGEST_BUFFER, 4096);
     const who: Completer = {
       complete: (_tag, result) => {

@@ -47,6 +47,18 @@ export interface Read {
   readonly allowed: readonly ReadonlySet<Write>[];
 }
 
+/** What a snapshot may hold. */
+export interface Snapshot {
+  /** Its name. */
+  readonly name: string;
+  /** Per sector: what was possible when it was asked for. */
+  readonly allowed: readonly ReadonlySet<Write>[];
+  /** Order of its request, and of its answer. */
+  readonly begun: number;
+  /** Infinity while it is under way. */
+  ended: number;
+}
+
 /** A read that returned what it must not. */
 export class ModelViolation extends Error {
   /** The class, for logs. */
@@ -57,14 +69,14 @@ export class ModelViolation extends Error {
 export class Model {
   readonly #writes: Write[] = [];
   /** Per sector: what a read may return, and what may be found after every copy lost power. */
-  readonly #possible: Set<Write>[];
-  readonly #durable: Set<Write>[];
+  #possible: Set<Write>[];
+  #durable: Set<Write>[];
   /** Per sector: copies may hold different possible values. */
-  readonly #loose: Uint8Array;
+  #loose: Uint8Array;
   #clock = 1;
 
   /** A disk of zeros. @param sectors its size */
-  constructor(readonly sectors: number) {
+  constructor(public sectors: number) {
     const nothing = this.#add(0, sectors, true);
     nothing.completed = nothing.ended = nothing.submitted;
     this.#possible = Array.from({ length: sectors }, () => new Set([nothing]));
@@ -77,6 +89,71 @@ export class Model {
     const write: Write = { id, zeros, first, count, submitted, completed: Infinity, ended: Infinity };
     this.#writes.push(write);
     return write;
+  }
+
+  /** The disk is larger now: what is new is zeros. */
+  grow(sectors: number): void {
+    const added = sectors - this.sectors;
+    if (added <= 0) return;
+    const nothing = this.#add(this.sectors, added, true);
+    nothing.completed = nothing.ended = nothing.submitted;
+    for (let i = 0; i < added; i++) {
+      this.#possible.push(new Set([nothing]));
+      this.#durable.push(new Set([nothing]));
+    }
+    const loose = new Uint8Array(sectors);
+    loose.set(this.#loose);
+    this.#loose = loose;
+    this.sectors = sectors;
+  }
+
+  /** A snapshot is asked for. */
+  beginSnapshot(name: string): Snapshot {
+    const allowed = this.#possible.map((values) => new Set(values));
+    return { name, allowed, begun: this.#clock++, ended: Infinity };
+  }
+
+  /** It was answered, or its engine died. */
+  endSnapshot(snapshot: Snapshot): void {
+    snapshot.ended = this.#clock++;
+  }
+
+  /** The disk is what a snapshot holds. */
+  revert(snapshot: Snapshot): void {
+    const now = this.#clock++, reborn = new Map<Write, Write>();
+    for (let s = 0; s < this.sectors; s++) {
+      const values = this.#heldBy(snapshot, s).map((write) => {
+        const known = reborn.get(write) ?? { ...write, submitted: now, completed: now, ended: now };
+        reborn.set(write, known);
+        return known;
+      });
+      this.#possible[s] = new Set(values);
+      this.#durable[s] = new Set(values);
+    }
+    this.#loose.fill(0);
+  }
+
+  #heldBy(snapshot: Snapshot, sector: number): Write[] {
+    // What was not there yet was zeros.
+    const before = snapshot.allowed[sector] ?? this.#writes.slice(0, 1);
+    const meanwhile = this.#writes.filter((w) =>
+      w.submitted > snapshot.begun && w.submitted < snapshot.ended && sector >= w.first &&
+      sector < w.first + w.count
+    );
+    return [...before, ...meanwhile];
+  }
+
+  /** A snapshot's content. @throws {ModelViolation} */
+  checkSnapshot(snapshot: Snapshot, bytes: Uint8Array): void {
+    for (let sector = 0; sector < Math.min(this.sectors, bytes.length / SECTOR); sector++) {
+      const id = valueOf(bytes.subarray(sector * SECTOR, (sector + 1) * SECTOR), sector);
+      const held = this.#heldBy(snapshot, sector);
+      if (id !== undefined && held.some((w) => id === 0 ? w.zeros : w.id === id)) continue;
+      throw new ModelViolation(
+        `sector ${sector} of snapshot ${snapshot.name} holds write ${id}; possible: ` +
+          held.map((w) => w.zeros ? `zeros (${w.id})` : `${w.id}`).join(", "),
+      );
+    }
   }
 
   /** A write of `count` sectors, or an unmap, is submitted. */

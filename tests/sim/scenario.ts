@@ -11,8 +11,9 @@ import { drawOptions, type Random, SimCluster, type SimHost } from "../../lib/io
 import { createLogger, Level, type Logger } from "../../lib/log/log.ts";
 import type { ptypes } from "../../lib/rpc/gen/ptypes.js";
 import { Client } from "./client.ts";
-import { Calls, contents, simBackend, SimEngine, SimReplica } from "./machine.ts";
+import { Calls, contents, simBackend, SimEngine, SimReplica, snapshotContents } from "./machine.ts";
 import { Faults, type FaultScene } from "./faults.ts";
+import { Operator, type OperatorScene } from "./operator.ts";
 import { Model, SECTOR } from "./model.ts";
 
 /** Size of the volume: small, so that requests meet. */
@@ -34,6 +35,16 @@ export interface Outcome {
   readonly faults: number;
   /** Copies that were filled anew. */
   readonly rebuilt: number;
+  /** Snapshots taken. */
+  readonly snapshots: number;
+  /** Expansions. */
+  readonly grown: number;
+  /** Purges of a copy. */
+  readonly purged: number;
+  /** Copies that came back and got what they missed. */
+  readonly returned: number;
+  /** Copies that were rebuilt with their snapshots. */
+  readonly layered: number;
   /** Events of the world. */
   readonly events: number;
 }
@@ -48,7 +59,7 @@ export async function runSeed(seed: number, traceEvents = 4096): Promise<Outcome
   }
 }
 
-class Scenario implements FaultScene {
+class Scenario implements FaultScene, OperatorScene {
   readonly random: Random;
   readonly model = new Model(VOLUME_BYTES / SECTOR);
   readonly calls: Calls;
@@ -59,6 +70,7 @@ class Scenario implements FaultScene {
   /** Replicas whose machine lost power since the volume was last started. */
   readonly cut: Set<SimReplica> = new Set();
   readonly faults: Faults;
+  readonly operator: Operator;
   controller: Controller | undefined;
   client: Client | undefined;
   #good = 0;
@@ -88,6 +100,7 @@ class Scenario implements FaultScene {
       (event) => this.onEvent(event),
     );
     this.faults = new Faults(this);
+    this.operator = new Operator(this, VOLUME_BYTES);
     this.log = createLogger({ level: Level.ERROR, format: "text", wallClock: () => 0, write: () => {} });
   }
   readonly revisionCounter: boolean;
@@ -103,27 +116,13 @@ class Scenario implements FaultScene {
       this.#rebuilt++;
     }
     if (event.event === "failed" && this.random.chance(0.6)) {
-      this.cluster.schedule(this.random.unit() * 50, () => this.replace(replica));
+      this.cluster.schedule(this.random.unit() * 50, () => void this.operator.bringBack(replica));
     }
   }
 
-  /** An operator replaces a copy that failed by an empty one: taken out first, then erased, then added. */
-  async replace(replica: SimReplica): Promise<void> {
-    const { controller } = this;
-    if (!controller?.started || !this.engine.process?.alive) return;
-    try {
-      await controller.removeReplica(replica.name);
-      replica.host.boot();
-      replica.host.disk.setFree(2 ** 40);
-      this.faults.disarm();
-      replica.kill();
-      await this.calls.sleep(60);
-      if (replica.alive || !replica.host.up || this.controller !== controller) return;
-      replica.wipe(VOLUME_BYTES);
-      await controller.addReplica(replica.name);
-    } catch (error) {
-      this.cluster.note(`not replaced: ${error}`);
-    }
+  calm(replica: SimReplica): void {
+    replica.host.disk.setFree(2 ** 40);
+    this.faults.disarm();
   }
 
   async run(): Promise<Outcome> {
@@ -138,6 +137,7 @@ class Scenario implements FaultScene {
       lives,
       faults: this.faults.count,
       rebuilt: this.#rebuilt,
+      ...this.operator.done,
       events: this.cluster.events,
     };
   }
@@ -182,9 +182,11 @@ class Scenario implements FaultScene {
     this.cluster.note(`started ${JSON.stringify(controller.replicas())} lost=${lost && this.started}`);
     if (lost && this.started) model.powerLost();
     this.started = true;
+    this.operator.started(controller.bytes);
     this.cut.clear();
     this.startClient(random.chance(0.3) ? random.between(500, 1500) : random.between(20, 300));
     this.faults.plan();
+    this.operator.plan();
     const { client } = this;
     await this.drive(() => client?.idle === true || !this.engine.process?.alive, cluster.now + LIFE_MS);
     this.#good += client?.good ?? 0;
@@ -256,8 +258,8 @@ class Scenario implements FaultScene {
   newController(): Controller {
     return new Controller(this.engine, {
       name: "vol",
-      bytes: VOLUME_BYTES,
-      currentBytes: 0,
+      bytes: this.operator.wanted,
+      currentBytes: this.operator.reached,
       revisionCounterDisabled: !this.revisionCounter,
       salvage: false,
       upgrade: false,
@@ -266,7 +268,7 @@ class Scenario implements FaultScene {
       backend: (address) => {
         const replica = this.replicas.find((r) => r.name === address);
         if (!replica) throw new Error(`no replica ${address}`);
-        return simBackend(this.calls, this.engineHost, replica);
+        return simBackend(this.calls, this.engine, replica);
       },
       log: this.log,
       clocks: { wall: () => 1.7e12 + this.cluster.now, monotonic: () => this.cluster.now },
@@ -328,9 +330,12 @@ class Scenario implements FaultScene {
   compare(replicas: readonly SimReplica[]): void {
     this.faults.disarm();
     const whole = replicas.filter((r) => r.alive && r.host.up && this.state(r) === "closed");
-    for (const replica of whole) replica.kill();
+    for (const replica of whole) {
+      replica.kill();
+      replica.host.disk.setFree(2 ** 40);
+    }
     this.cluster.run(this.cluster.now + 1000);
-    const copies = whole.map((replica) => contents(this.cluster, replica.host, VOLUME_BYTES));
+    const copies = whole.map((replica) => contents(this.cluster, replica.host, this.model.sectors * SECTOR));
     for (let sector = 0; sector < this.model.sectors; sector++) {
       if (this.model.loose(sector)) continue;
       const [from, to] = [sector * SECTOR, (sector + 1) * SECTOR];
@@ -339,10 +344,36 @@ class Scenario implements FaultScene {
         throw new Error(`sector ${sector} differs between ${whole[0].name} and ${whole[i].name}`);
       });
     }
+    this.compareSnapshots(whole);
+  }
+
+  /** Snapshots hold what they may, the same on all copies. */
+  compareSnapshots(replicas: readonly SimReplica[]): void {
+    const { snapshots, doubtful } = this.operator;
+    for (const [name, snapshot] of [...snapshots, ...doubtful]) {
+      const copies = replicas.map((replica) =>
+        snapshotContents(this.cluster, replica.host, name, this.model.sectors * SECTOR)
+      );
+      copies.forEach((copy, i) => {
+        if (copy === undefined) {
+          if (doubtful.has(name)) return;
+          throw new Error(`snapshot ${name} is missing on ${replicas[i].name}`);
+        }
+        this.model.checkSnapshot(snapshot, copy);
+        const other = copies.find((one) => one !== undefined);
+        const at = copy.findIndex((byte, k) => byte !== other?.[k]);
+        if (at >= 0) {
+          throw new Error(
+            `snapshot ${name} differs at byte ${at} (sector ${at >> 9}) on ${replicas[i].name}`,
+          );
+        }
+      });
+    }
   }
 
   died(): void {
     this.model.engineDied();
+    this.operator.died();
     this.controller = undefined;
     this.cluster.run(this.cluster.now + 1000);
   }

@@ -189,12 +189,12 @@ Deno.test("replicas are listed, added with a rebuild, changed and removed", REDI
       const [first, second] = volume.all;
       assert.ok(first && second);
       second.state = { ...second.state, state: "closed" };
-    const file = "volume-snap-s1.img";
-    volume.controller = {
-      replicaPrepareRebuild: () => ({
-        syncFileInfoList: [{ fromFileName: file, toFileName: file, actualSize: 4096 }],
-      }),
-    };
+      const file = "volume-snap-s1.img";
+      volume.controller = {
+        replicaPrepareRebuild: () => ({
+          syncFileInfoList: [{ fromFileName: file, toFileName: file, actualSize: 4096 }],
+        }),
+      };
       const replicaAddress = second.address;
       await proxy.unary("replicaAdd", { proxyEngineRequest, replicaAddress, fastSync: true });
       assert.equal(second.mode, ptypes.ReplicaMode.RW);
@@ -219,7 +219,7 @@ Deno.test("replicas are listed, added with a rebuild, changed and removed", REDI
       await proxy.unary("replicaModeUpdate", { proxyEngineRequest, replicaAddress, mode });
       assert.deepEqual(lastCall(volume, "replicaUpdate"), {
         address: { address: replicaAddress },
-        mode: "ERR",
+        mode,
       });
       await proxy.unary("replicaRemove", { proxyEngineRequest, replicaAddress });
       assert.equal(volume.listed.length, 1);

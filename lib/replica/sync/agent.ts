@@ -7,14 +7,21 @@
  * | rebuild (FilesSync) | a purge or a rebuild is under way |
  * | clone | a purge, a rebuild or a clone is under way |
  * | send, export, backup | a purge is under way |
+ * | restore | a purge or a restore is under way |
  * | hash | never refused: the file's ctime tells whether it changed |
  *
  * @module
  */
 import { Code, RpcError } from "../../rpc/errors.ts";
+import type { ptypes } from "../../rpc/gen/ptypes.js";
 import type { ReplicaCalls } from "../service.ts";
+import { BackupJobs } from "./backups.ts";
+import { cloneSnapshot, CloneStatus } from "./clone.ts";
 import { HashJobs } from "./hashes.ts";
 import { markSystemSnapshots, purge } from "./purge.ts";
+import { syncFiles, type SyncRequest } from "./files_sync.ts";
+import { RebuildStatus } from "./rebuild_status.ts";
+import { RestoreJobs } from "./restores.ts";
 import { JobStatus } from "./status.ts";
 import { SyncWorkers } from "./workers.ts";
 
@@ -30,6 +37,8 @@ export interface AgentOptions {
   readonly ports: { readonly first: number; readonly count: number };
   /** Directory of the node's lock files. */
   readonly locks: string;
+  /** The volume, "" when it is not known. */
+  readonly volumeName: string;
 }
 
 /** A file or snapshot in use; to be disposed of. */
@@ -47,9 +56,13 @@ export class SyncAgent {
   /** The purge. */
   readonly purge: JobStatus = new JobStatus();
   /** The rebuild of this replica. */
-  readonly rebuild: JobStatus = new JobStatus();
+  readonly rebuild: RebuildStatus = new RebuildStatus();
   /** The clone into this replica. */
-  readonly clone: JobStatus = new JobStatus();
+  readonly clone: CloneStatus = new CloneStatus();
+  /** Backups of snapshots. */
+  readonly backups: BackupJobs = new BackupJobs(this);
+  /** The restore into this replica. */
+  readonly restores: RestoreJobs = new RestoreJobs(this);
   readonly #uses = new Set<Use>();
 
   /** An agent for one replica. */
@@ -102,6 +115,51 @@ export class SyncAgent {
       .then(() => this.purge.complete(), (error) => this.purge.fail(error));
   }
 
+  /**
+   * Fetches the files of a rebuild. Ends when they are complete.
+   *
+   * @param signal aborted when the caller is gone: nobody would go on with the rebuild
+   * @throws {RpcError} when it may not begin; the texts are matched by peers
+   */
+  async syncFiles(request: SyncRequest, signal: AbortSignal): Promise<void> {
+    this.refuseWhilePurging();
+    if (this.rebuild.running) throw new RpcError(Code.FAILED_PRECONDITION, "replica is already rebuilding");
+    const total = request.files.reduce((sum, { actualSize }) => sum + Number(actualSize ?? 0), 0);
+    this.rebuild.start(request.sources, total);
+    try {
+      await syncFiles(this, request, this.rebuild, signal);
+      this.rebuild.complete();
+    } catch (error) {
+      this.rebuild.fail(error);
+      throw error;
+    }
+  }
+
+  /**
+   * Makes this replica show what another volume's snapshot shows. Ends when it does.
+   *
+   * @param signal aborted when the caller is gone
+   * @throws {RpcError} when it may not begin
+   */
+  async cloneFrom(request: ptypes.ISnapshotCloneRequest, signal: AbortSignal): Promise<void> {
+    this.refuseWhilePurging();
+    const refuse = (why: string) => {
+      throw new RpcError(Code.FAILED_PRECONDITION, `cannot clone: ${why}`);
+    };
+    if (this.rebuild.running) refuse("the replica is rebuilding");
+    if (this.clone.running) refuse("the replica is already being cloned to");
+    this.clone.begin();
+    this.clone.from = request.fromAddress ?? "";
+    this.clone.snapshot = request.snapshotFileName ?? "";
+    try {
+      await cloneSnapshot(this, request, this.clone, signal);
+      this.clone.complete();
+    } catch (error) {
+      this.clone.fail(error);
+      throw error;
+    }
+  }
+
   /** Forgets what became of the last jobs. @throws {RpcError} while one is under way */
   reset(): void {
     const running = Object.entries({ purge: this.purge, rebuild: this.rebuild, clone: this.clone })
@@ -111,6 +169,8 @@ export class SyncAgent {
       throw new RpcError(Code.FAILED_PRECONDITION, `cannot reset: ${running.join(", ")} is under way`);
     }
     for (const job of [this.purge, this.rebuild, this.clone]) job.reset();
+    this.restores.job.reset();
+    this.backups.reset();
     this.hashes.reset();
   }
 

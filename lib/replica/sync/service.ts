@@ -5,13 +5,13 @@
  * @module
  */
 import { FilesLibc } from "../../io/files_libc.ts";
-import { unimplemented } from "../../rpc/errors.ts";
 import type { Handlers } from "../../rpc/service.ts";
 import type { SyncAgentMethods } from "../../rpc/services.ts";
 import type { SyncAgent } from "./agent.ts";
 import { backupHandlers } from "./backup_handlers.ts";
 import { removeFile, renameFile } from "./file_calls.ts";
 import { tryNodeLock } from "./node_lock.ts";
+import { transferHandlers } from "./transfer_handlers.ts";
 
 /** The handlers. */
 export function syncAgentHandlers(agent: SyncAgent): Handlers<SyncAgentMethods> {
@@ -25,14 +25,6 @@ export function syncAgentHandlers(agent: SyncAgent): Handlers<SyncAgentMethods> 
       await renameFile(thread, directory, oldFileName, newFileName);
       return {};
     },
-    fileSend: unimplemented,
-    filesSync: unimplemented,
-    receiverLaunch: unimplemented,
-    replicaRebuildStatus: unimplemented,
-    droverSyncLimitSet: unimplemented,
-    snapshotClone: unimplemented,
-    snapshotCloneStatus: unimplemented,
-    volumeExport: unimplemented,
     reset: () => {
       agent.reset();
       return {};
@@ -59,6 +51,7 @@ export function syncAgentHandlers(agent: SyncAgent): Handlers<SyncAgentMethods> 
       if (lock !== undefined) files.close(lock);
       return { isLocked: lock === undefined };
     },
-    ...backupHandlers(),
+    ...transferHandlers(agent),
+    ...backupHandlers(agent),
   };
 }

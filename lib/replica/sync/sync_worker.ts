@@ -4,13 +4,23 @@
  * @module
  */
 import { RpcError } from "../../rpc/errors.ts";
+import { backupSnapshot } from "./backup_job.ts";
+import { exportSnapshot } from "./export_job.ts";
 import { hashFile } from "./hash_file.ts";
 import type { JobContext } from "./job.ts";
+import { receive } from "./receiver.ts";
+import { sendFile } from "./sender.ts";
+import { restoreSnapshot } from "./restore_job.ts";
 import type { FromWorker, ToWorker } from "./workers.ts";
 
-/** The jobs; each checks its own parameters. */
+/** The jobs; their parameters come from the main thread, which checked what came from outside. */
 const JOBS: Readonly<Record<string, (params: unknown, context: JobContext) => Promise<unknown>>> = {
+  backup: (params, context) => backupSnapshot(params as Parameters<typeof backupSnapshot>[0], context),
+  restore: (params, context) => restoreSnapshot(params as Parameters<typeof restoreSnapshot>[0], context),
+  export: (params, context) => exportSnapshot(params as Parameters<typeof exportSnapshot>[0], context),
   hash: (params, context) => hashFile(params as Parameters<typeof hashFile>[0], context),
+  receive: (params, context) => receive(params as Parameters<typeof receive>[0], context),
+  send: (params, context) => sendFile(params as Parameters<typeof sendFile>[0], context),
 };
 
 interface Scope {

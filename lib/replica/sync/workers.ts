@@ -7,6 +7,7 @@
  * | `send` | files that go to other replicas |
  * | `receive` | files that come |
  * | `hash` | checksums |
+ * | `backup` | backups, and restores of them |
  *
  * A lane's Worker starts with its first job and ends some time after its last one, so an idle replica pays nothing.
  *
@@ -15,7 +16,7 @@
 import { Code, RpcError } from "../../rpc/errors.ts";
 
 /** See the module text. */
-export type Lane = "send" | "receive" | "hash";
+export type Lane = "send" | "receive" | "hash" | "backup";
 
 /** How long a Worker without jobs stays, milliseconds: files of a rebuild follow each other. */
 const IDLE_MS = 10_000;

@@ -1,0 +1,271 @@
+/**
+ * FilesSync: fetches the files of a rebuild from other replicas. For every file this side opens a receiver, and asks
+ * sources to send to it.
+ *
+ * Large files come from all sources at once when these are Drovers: the receiver hands out parts, so a faster source
+ * does more, and what a lost source had is done by the others. Longhorn's sources send whole files, one each. Images
+ * come first and records after them, so that no record describes an image that is not complete.
+ *
+ * Nothing has to be noted to go on after a crash: an image that is there is compared in batches, and only what differs
+ * is sent. Every batch is checked against the source's sum before it is written, and synced before a file counts.
+ *
+ * @module
+ */
+import { connect, type RpcClient } from "../../rpc/client.ts";
+import { Code, RpcError } from "../../rpc/errors.ts";
+import type { ptypes } from "../../rpc/gen/ptypes.js";
+import { formatAddress, parseAddress } from "../../rpc/address.ts";
+import { LONG_CALL_TIMEOUT_MS } from "../../rpc/limits.ts";
+import { replicaService, type SyncAgentMethods, syncAgentService } from "../../rpc/services.ts";
+import type { SyncAgent } from "./agent.ts";
+import { pause } from "./job.ts";
+import { launch, type Launched } from "./launch.ts";
+import { isRecord, readableName, receivableName } from "./names.ts";
+import type { ReceiveResult } from "./receiver.ts";
+import type { RebuildStatus } from "./rebuild_status.ts";
+import { textOf } from "./status.ts";
+
+/** Files with more data than this come from several sources. */
+const SHARED_BYTES = 64 * 1024 * 1024;
+/** Files under way at once, as far as there are ports. */
+const MAX_FILES = 4;
+/** Tries per file, and pauses between them, milliseconds. */
+const TRIES = 3, FIRST_PAUSE_MS = 1_000;
+/** How long senders have to leave when everything is in place, milliseconds. */
+const LEAVE_MS = 5_000;
+
+/** A replica to fetch from. */
+interface Source {
+  readonly address: string;
+  readonly client: RpcClient<SyncAgentMethods>;
+  /** It shares files with others. */
+  readonly drover: boolean;
+  /** Files that it failed to send. */
+  failures: number;
+}
+
+/** Where the files come from and what they are. */
+export interface SyncRequest {
+  /** Addresses of the replicas' control services. */
+  readonly sources: readonly string[];
+  /** This side, as the sources reach it. */
+  readonly toHost: string;
+  /** The files. */
+  readonly files: readonly ptypes.ISyncFileInfo[];
+  /** Skip images whose checksums are equal. */
+  readonly fastSync: boolean;
+  /** Time for an answer between sender and receiver, seconds; 0 = the default. */
+  readonly timeoutS: number;
+  /** The volume that sources must belong to, "" for any. */
+  readonly volumeName: string;
+}
+
+interface FileJob {
+  readonly from: string;
+  readonly to: string;
+  readonly bytes: number;
+}
+
+/** The request in our words. @throws {RpcError} for names and addresses that cannot be */
+export function syncRequest(request: ptypes.IFilesSyncRequest, volumeName: string): SyncRequest {
+  const sources = new Set([request.fromAddress ?? "", ...Object.keys(request.fromAddressMap ?? {})]);
+  sources.delete("");
+  if (sources.size === 0) throw new RpcError(Code.INVALID_ARGUMENT, "no address to fetch files from");
+  for (const address of sources) agentAddress(address);
+  for (const file of request.syncFileInfoList ?? []) {
+    readableName(file.fromFileName ?? "");
+    receivableName(file.toFileName ?? "");
+  }
+  return {
+    sources: [...sources],
+    toHost: request.toHost ?? "",
+    files: request.syncFileInfoList ?? [],
+    fastSync: request.fastSync ?? false,
+    timeoutS: request.fileSyncHttpClientTimeout ?? 0,
+    volumeName,
+  };
+}
+
+/** Address of the sync agent beside a control service. @throws {RpcError} */
+export function agentAddress(control: string): string {
+  const address = parseAddress(control);
+  if (address.kind !== "tcp") {
+    throw new RpcError(Code.INVALID_ARGUMENT, `address "${control}": a replica is reached by TCP`);
+  }
+  return formatAddress({ ...address, port: address.port + 2 });
+}
+
+/** Fetches all files; see the module text. @throws {Error} when one of them cannot be had */
+export async function syncFiles(
+  agent: SyncAgent,
+  request: SyncRequest,
+  status: RebuildStatus,
+  signal: AbortSignal,
+): Promise<void> {
+  const sources = await Promise.all(
+    request.sources.map((address) => openSource(address, request.volumeName)),
+  );
+  try {
+    await new FilesSync(agent, request, sources, status, signal).run();
+  } finally {
+    for (const { client } of sources) client.close();
+  }
+}
+
+async function openSource(address: string, volumeName: string): Promise<Source> {
+  const identity = { volumeName };
+  const replica = connect(replicaService, address, { identity });
+  let drover = false;
+  try {
+    const { replica: found } = await replica.unary("replicaGet", {});
+    drover = (found?.droverFeatures ?? 0) !== 0;
+  } catch (error) {
+    // Whether it can be used shows when it is asked for a file.
+    if (error instanceof RpcError && error.code === Code.FAILED_PRECONDITION) throw error;
+  } finally {
+    replica.close();
+  }
+  return {
+    address,
+    client: connect(syncAgentService, agentAddress(address), { identity }),
+    drover,
+    failures: 0,
+  };
+}
+
+async function firstProblem(settled: Promise<PromiseSettledResult<void>[]>): Promise<unknown> {
+  return (await settled).find((result) => result.status === "rejected")?.reason;
+}
+
+class FilesSync {
+  #turn = 0;
+  readonly #launched = new Set<Launched>();
+
+  constructor(
+    readonly agent: SyncAgent,
+    readonly request: SyncRequest,
+    readonly sources: readonly Source[],
+    readonly status: RebuildStatus,
+    readonly signal: AbortSignal,
+  ) {}
+
+  async run(): Promise<void> {
+    const jobs = this.request.files.map((file): FileJob => ({
+      from: file.fromFileName ?? "",
+      to: file.toFileName ?? "",
+      bytes: Number(file.actualSize ?? 0),
+    }));
+    this.status.onLimit = () => this.#limit();
+    const images = jobs.filter(({ to }) => !isRecord(to));
+    const shared = (job: FileJob) => job.bytes >= SHARED_BYTES && this.sources.some(({ drover }) => drover);
+    for (const job of images.filter(shared)) await this.#fetch(job, true);
+    await this.#beside(images.filter((job) => !shared(job)));
+    await this.#beside(jobs.filter(({ to }) => isRecord(to)));
+  }
+
+  /** Files under way share the limit. */
+  #limit(): void {
+    for (const one of this.#launched) one.tell({ limit: this.status.limit / this.#launched.size });
+  }
+
+  async #beside(jobs: readonly FileJob[]): Promise<void> {
+    const queue = jobs.values();
+    const lanes = Math.max(1, Math.min(MAX_FILES, this.agent.options.ports.count));
+    const lane = async () => {
+      for (const job of queue) await this.#fetch(job, false);
+    };
+    const results = await Promise.allSettled(Array.from({ length: lanes }, lane));
+    for (const result of results) if (result.status === "rejected") throw result.reason;
+  }
+
+  /** The sources for a try: all Drovers for a shared file, else one in turn, those that failed less first. */
+  #choose(shared: boolean): Source[] {
+    const least = Math.min(...this.sources.map(({ failures }) => failures));
+    const good = this.sources.filter(({ failures }) => failures === least);
+    if (shared) {
+      const drovers = good.filter(({ drover }) => drover);
+      if (drovers.length > 0) return drovers;
+    }
+    return [good[this.#turn++ % good.length]];
+  }
+
+  async #fetch(job: FileJob, shared: boolean): Promise<void> {
+    for (let attempt = 1, wait = FIRST_PAUSE_MS;; attempt++, wait *= 2) {
+      try {
+        return await this.#fetchOnce(job, this.#choose(shared));
+      } catch (error) {
+        if (attempt >= Math.max(TRIES, this.sources.length) || this.signal.aborted) {
+          throw new Error(`cannot fetch ${job.from}: ${textOf(error)}`, { cause: error });
+        }
+      }
+      await pause(wait, this.signal);
+    }
+  }
+
+  async #fetchOnce(job: FileJob, sources: readonly Source[]): Promise<void> {
+    const shared = sources.every(({ drover }) => drover), stop = new AbortController();
+    const end = () => stop.abort();
+    this.signal.addEventListener("abort", end, { once: true });
+    const complete = Promise.withResolvers<void>();
+    const launched = await launch(this.agent, job.to, {
+      shared,
+      signal: stop.signal,
+      onProgress: (placed, received, all) => {
+        this.status.note(job.to, placed, received, job.bytes);
+        if (all) complete.resolve();
+      },
+    });
+    this.#launched.add(launched);
+    this.#limit();
+    try {
+      const sends = sources.map((source) => this.#ask(source, job, launched.port, shared, stop.signal));
+      const settled = Promise.allSettled(sends);
+      // A sender that hangs while the others have done its share is not waited for.
+      const enough = complete.promise.then(() => Promise.race([settled, pause(LEAVE_MS, stop.signal)]));
+      // The receiver's own failure, such as a full disk, says more than what the senders see of it.
+      const failed = launched.result.then(() => settled);
+      await Promise.race([settled, shared ? enough : settled, failed]);
+      const problem = await Promise.race([firstProblem(settled), pause(0)]);
+      if (shared) launched.tell({ finish: true });
+      else if (problem !== undefined) throw problem;
+      const { placed, received } = await this.#done(launched, problem);
+      this.status.note(job.to, placed, received, job.bytes);
+    } finally {
+      this.#launched.delete(launched);
+      this.#limit();
+      this.signal.removeEventListener("abort", end);
+      stop.abort();
+    }
+  }
+
+  /** The file is complete when the receiver says so, whatever became of some of the senders. */
+  async #done(launched: Launched, problem: unknown): Promise<ReceiveResult> {
+    try {
+      return await launched.result;
+    } catch (error) {
+      throw problem ?? error;
+    }
+  }
+
+  async #ask(
+    source: Source,
+    job: FileJob,
+    port: number,
+    shared: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
+    try {
+      await source.client.unary("fileSend", {
+        fromFileName: job.from,
+        host: this.request.toHost,
+        port,
+        fastSync: this.request.fastSync,
+        fileSyncHttpClientTimeout: this.request.timeoutS,
+        droverShared: shared,
+      }, { timeoutMs: LONG_CALL_TIMEOUT_MS, signal });
+    } catch (error) {
+      source.failures++;
+      throw new Error(`${source.address}: ${textOf(error)}`, { cause: error });
+    }
+  }
+}

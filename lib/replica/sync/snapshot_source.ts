@@ -1,0 +1,148 @@
+/**
+ * The content of one snapshot, read from the files of its chain through descriptors of its own: what a backup is made
+ * of. Works beside the volume thread, which goes on serving: files of snapshots are not written to, and while a
+ * backup is under way the agent lets no purge begin.
+ *
+ * | a layer has, at a place | the snapshot has there |
+ * |---|---|
+ * | data | that, unless a newer layer has something |
+ * | an allocated range that was never written | zeros, likewise |
+ * | a hole, or the end of the file | what the layers below have; below the oldest: zeros |
+ *
+ * A backing image is no layer: its content is not part of a backup.
+ *
+ * Extents are asked for window by window and not kept, so a volume of any size and fragmentation needs the same
+ * small memory.
+ *
+ * @module
+ */
+import type { BlockSource, Extent } from "../../backup/source.ts";
+import { SOURCE_UNIT } from "../../backup/source.ts";
+import { readDiskSet } from "../../disk/disk_set.ts";
+import { snapshotName } from "../../disk/names.ts";
+import type { Files } from "../../io/files.ts";
+
+/** Bytes of a volume whose changes are looked up at once. */
+const WINDOW_BYTES = 256 * 1024 ** 2;
+
+interface LayerFile {
+  /** Name of the snapshot. */
+  readonly name: string;
+  readonly fd: number;
+  readonly size: number;
+}
+
+/** See the module text. Dispose it. */
+export class SnapshotSource implements BlockSource {
+  /** Size of the volume when the snapshot was made. */
+  readonly bytes: number;
+  /** When the snapshot was made, RFC 3339; may be empty. */
+  readonly created: string;
+  /** Labels of the snapshot. */
+  readonly labels: ReadonlyMap<string, string>;
+  readonly #files: Files;
+  /** The newest first. */
+  readonly #layers: LayerFile[] = [];
+
+  /**
+   * Opens all files of a snapshot's chain.
+   *
+   * @param directory the replica's
+   * @param disk file name of the snapshot
+   * @throws {ChainError} {@linkcode MetadataError} when the chain is not whole
+   * @throws {IoError}
+   */
+  constructor(files: Files, directory: string, disk: string) {
+    this.#files = files;
+    const set = readDiskSet(files, directory, files.list(directory));
+    const record = set.get(disk);
+    this.created = record?.created ?? "";
+    this.labels = record?.labels ?? new Map();
+    try {
+      for (const name of set.chain(disk)) {
+        const fd = files.open(`${directory}/${name}`);
+        this.#layers.push({ name: snapshotName(name) ?? name, fd, size: files.fstat(fd).size });
+      }
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+    this.bytes = this.#layers[0]?.size ?? 0;
+  }
+
+  /** See {@linkcode BlockSource.has}. */
+  has(snapshot: string): boolean {
+    return this.#layers.some(({ name }) => name === snapshot);
+  }
+
+  /** See {@linkcode BlockSource.changed}. @throws {RangeError} when `since` is not in the chain */
+  *changed(since: string | undefined): Generator<Extent> {
+    const end = since === undefined
+      ? this.#layers.length
+      : this.#layers.findIndex(({ name }) => name === since);
+    if (end < 0) throw new RangeError(`there is no snapshot ${since} in this chain`);
+    const layers = this.#layers.slice(0, end);
+    for (let from = 0; from < this.bytes; from += WINDOW_BYTES) {
+      yield* this.#changedIn(layers, from, Math.min(this.bytes, from + WINDOW_BYTES));
+    }
+  }
+
+  /** Ranges within a part of the volume that have data in any layer, as {@linkcode BlockSource.changed} gives them. */
+  ranges(from: number, to: number): Extent[] {
+    return [...this.#changedIn(this.#layers, from, to)];
+  }
+
+  /** The union of the layers' extents, as ranges of whole units that do not touch. */
+  *#changedIn(layers: readonly LayerFile[], from: number, to: number): Generator<Extent> {
+    const found = layers.flatMap((layer) => this.#extents(layer, from, to)).sort((a, b) =>
+      a.offset - b.offset
+    );
+    let begin = 0, end = 0;
+    for (const extent of found) {
+      const first = Math.floor(extent.offset / SOURCE_UNIT) * SOURCE_UNIT;
+      const last = Math.min(to, Math.ceil((extent.offset + extent.length) / SOURCE_UNIT) * SOURCE_UNIT);
+      if (first > end) {
+        if (end > begin) yield { offset: begin, length: end - begin };
+        begin = first;
+      }
+      end = Math.max(end, last);
+    }
+    if (end > begin) yield { offset: begin, length: end - begin };
+  }
+
+  #extents(
+    layer: LayerFile,
+    from: number,
+    to: number,
+  ): { offset: number; length: number; unwritten: boolean }[] {
+    const end = Math.min(to, layer.size);
+    return end <= from ? [] : this.#files.extents(layer.fd, from, end - from);
+  }
+
+  /** See {@linkcode BlockSource.read}. */
+  read(offset: number, into: Uint8Array): void {
+    into.fill(0);
+    // From the oldest layer on; newer ones write over it.
+    for (const layer of this.#layers.toReversed()) {
+      for (const extent of this.#extents(layer, offset, offset + into.length)) {
+        const part = into.subarray(extent.offset - offset, extent.offset - offset + extent.length);
+        if (extent.unwritten) part.fill(0);
+        else this.#readPart(layer, extent.offset, part);
+      }
+    }
+  }
+
+  #readPart(layer: LayerFile, offset: number, into: Uint8Array): void {
+    for (let done = 0; done < into.length;) {
+      const got = this.#files.readAt(layer.fd, into.subarray(done), offset + done);
+      // The last extent may reach behind the end of the file.
+      if (got === 0) return void into.fill(0, done);
+      done += got;
+    }
+  }
+
+  /** Closes the files. */
+  [Symbol.dispose](): void {
+    for (const { fd } of this.#layers.splice(0)) this.#files.close(fd);
+  }
+}

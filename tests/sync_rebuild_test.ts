@@ -1,0 +1,189 @@
+/**
+ * FilesSync between replica processes: what arrives is what was sent, whoever is killed on the way.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { fill, layoutOf, makeReplica, SyncReplica, writeSparse } from "./sync_kit.ts";
+import { tempDir } from "./support/temp.ts";
+import { waitFor } from "./support/wait.ts";
+
+const BLOCKS = 4096, MIB = 1024 * 1024;
+const NAMES = ["a", "b", "c"];
+
+function source(directory: string, blocks = BLOCKS): void {
+  makeReplica(
+    directory,
+    blocks,
+    [
+      { name: "a", parent: "" },
+      { name: "b", parent: "a" },
+      { name: "c", parent: "b", userCreated: false },
+    ],
+    "c",
+    42,
+  );
+}
+
+/** What the engine asks for. */
+function wanted(directory: string) {
+  return NAMES.flatMap((name) => {
+    const image = `volume-snap-${name}.img`;
+    const data = (Deno.statSync(`${directory}/${image}`).blocks ?? 0) * 512;
+    return [[image, data] as const, [`${image}.meta`, 0] as const].map(([file, actualSize]) => ({
+      fromFileName: file,
+      toFileName: file,
+      actualSize,
+    }));
+  });
+}
+
+function sameFiles(from: string, to: string): void {
+  for (const name of NAMES) {
+    for (const file of [`volume-snap-${name}.img`, `volume-snap-${name}.img.meta`]) {
+      assert.deepEqual(Deno.readFileSync(`${to}/${file}`), Deno.readFileSync(`${from}/${file}`), file);
+    }
+    const image = `volume-snap-${name}.img`;
+    assert.equal(layoutOf(`${to}/${image}`), layoutOf(`${from}/${image}`), `layout of ${image}`);
+  }
+}
+
+async function sync(target: SyncReplica, sources: readonly SyncReplica[], files: ReturnType<typeof wanted>) {
+  await target.agent.unary("filesSync", {
+    fromAddress: sources[0].address,
+    fromAddressMap: Object.fromEntries(sources.map(({ address }) => [address, true])),
+    toHost: "127.0.0.1",
+    syncFileInfoList: files,
+    fastSync: true,
+  });
+  return await target.agent.unary("replicaRebuildStatus", {});
+}
+
+Deno.test("a rebuild brings every snapshot; the next one sends what differs and no more", async () => {
+  using dir = tempDir();
+  const from = dir.join("s"), to = dir.join("t");
+  source(from);
+  await using one = await new SyncReplica(from, dir.path).open();
+  await using target = await new SyncReplica(to, dir.path).start("--size", `${BLOCKS * 4096}`);
+  const files = wanted(from), status = await sync(target, [one], files);
+  sameFiles(from, to);
+  const total = files.reduce((sum, { actualSize }) => sum + actualSize, 0);
+  assert.deepEqual([status.state, status.progress, status.isRebuilding, status.error], [
+    "complete",
+    100,
+    false,
+    "",
+  ]);
+  assert.equal(Number(status.droverBytesTotal), total);
+  assert.ok(Number(status.droverBytesReceived) >= total * 0.9, `${status.droverBytesReceived} of ${total}`);
+
+  // One block is changed, one lost, one too many: the rest is not sent again.
+  const file = Deno.openSync(`${to}/volume-snap-b.img`, { write: true });
+  const bytes = new Uint8Array(4096);
+  fill(bytes, 9);
+  for (const block of [3, 1000, 4000]) {
+    file.seekSync(block * 4096, Deno.SeekMode.Start);
+    file.writeSync(bytes);
+  }
+  file.close();
+  const again = await sync(target, [one], files);
+  sameFiles(from, to);
+  assert.ok(Number(again.droverBytesReceived) <= 4 * MIB, `${again.droverBytesReceived} bytes were sent`);
+
+  // Equal checksums on both sides: the data is not even read.
+  for (const replica of [one, target]) {
+    await replica.agent.unary("snapshotHash", { snapshotName: "a" });
+    await waitFor(async () =>
+      (await replica.agent.unary("snapshotHashStatus", { snapshotName: "a" })).state === "complete"
+        ? true
+        : null
+    );
+  }
+  const inode = Deno.statSync(`${to}/volume-snap-a.img`).mtime;
+  const record = Deno.readTextFileSync(`${to}/volume-snap-a.img.checksum`);
+  await sync(target, [one], files);
+  assert.deepEqual(Deno.statSync(`${to}/volume-snap-a.img`).mtime, inode);
+  assert.equal(
+    JSON.parse(Deno.readTextFileSync(`${to}/volume-snap-a.img.checksum`)).checksum,
+    JSON.parse(record).checksum,
+  );
+});
+
+Deno.test("several sources share a large file, and one that is killed is done without", async () => {
+  using dir = tempDir();
+  const directories = [dir.join("s0"), dir.join("s1")], to = dir.join("t"), blocks = 65536;
+  for (const directory of directories) makeReplica(directory, blocks, [{ name: "a", parent: "" }], "a", 1);
+  for (const directory of directories) writeSparse(`${directory}/volume-snap-a.img`, blocks, 77, 0.9);
+  await using one = await new SyncReplica(directories[0], dir.path).open();
+  await using two = await new SyncReplica(directories[1], dir.path).open();
+  await using target = await new SyncReplica(to, dir.path).start("--size", `${blocks * 4096}`);
+  const files = wanted2(directories[0]);
+  await target.agent.unary("droverSyncLimitSet", { bytesPerSecond: 40 * MIB });
+  const done = sync(target, [one, two], files);
+  await waitFor(async () =>
+    Number((await target.agent.unary("replicaRebuildStatus", {})).droverBytesDone) > 8 * MIB ? true : null
+  );
+  await two.kill();
+  await target.agent.unary("droverSyncLimitSet", { bytesPerSecond: 0 });
+  const status = await done;
+  assert.equal(status.state, "complete");
+  assert.deepEqual(status.fromReplicaAddressList.length, 2);
+  const image = "volume-snap-a.img";
+  assert.deepEqual(Deno.readFileSync(`${to}/${image}`), Deno.readFileSync(`${directories[0]}/${image}`));
+  assert.equal(layoutOf(`${to}/${image}`), layoutOf(`${directories[0]}/${image}`));
+});
+
+function wanted2(directory: string) {
+  const file = "volume-snap-a.img";
+  const actualSize = (Deno.statSync(`${directory}/${file}`).blocks ?? 0) * 512;
+  return [{ fromFileName: file, toFileName: file, actualSize }];
+}
+
+Deno.test("a target that is killed goes on where it was, and a lost source is an error that says so", async () => {
+  using dir = tempDir();
+  const from = dir.join("s"), to = dir.join("t"), blocks = 32768;
+  makeReplica(from, blocks, [{ name: "a", parent: "" }], "a", 1);
+  writeSparse(`${from}/volume-snap-a.img`, blocks, 78, 0.9);
+  const files = wanted2(from), total = files[0].actualSize;
+  await using one = await new SyncReplica(from, dir.path).open();
+  {
+    await using target = await new SyncReplica(to, dir.path).start("--size", `${blocks * 4096}`);
+    await target.agent.unary("droverSyncLimitSet", { bytesPerSecond: 60 * MIB });
+    const lost = assert.rejects(sync(target, [one], files));
+    await waitFor(async () =>
+      Number((await target.agent.unary("replicaRebuildStatus", {})).droverBytesDone) > total / 2 ? true : null
+    );
+    await target.kill();
+    await lost;
+  }
+  await using target = await new SyncReplica(to, dir.path).start();
+  const status = await sync(target, [one], files);
+  assert.deepEqual(
+    Deno.readFileSync(`${to}/${files[0].toFileName}`),
+    Deno.readFileSync(`${from}/volume-snap-a.img`),
+  );
+  assert.ok(Number(status.droverBytesReceived) < total * 0.75, `${status.droverBytesReceived} of ${total}`);
+  // Dead from the start.
+  await one.kill();
+  await assert.rejects(sync(target, [one], files), /cannot fetch volume-snap-a\.img/);
+  const after = await target.agent.unary("replicaRebuildStatus", {});
+  assert.equal(after.state, "error");
+});
+
+Deno.test("names and addresses that cannot be are refused before anything happens", async () => {
+  using dir = tempDir();
+  await using target = await new SyncReplica(dir.join("t"), dir.path).start("--size", "1m");
+  const ask = (file: string, fromAddress: string) =>
+    target.agent.unary("filesSync", {
+      fromAddress,
+      toHost: "127.0.0.1",
+      syncFileInfoList: [{ fromFileName: file, toFileName: file }],
+    });
+  await assert.rejects(ask("../../etc/passwd", "tcp://127.0.0.1:1"), /must not leave/);
+  await assert.rejects(ask("volume-head-000.img", "tcp://127.0.0.1:1"), /only snapshots/);
+  await assert.rejects(ask("volume-snap-a.img", ""), /no address/);
+  await assert.rejects(target.agent.unary("receiverLaunch", { toFileName: "volume.meta" }), /only snapshots/);
+  await assert.rejects(target.agent.unary("fileSend", { fromFileName: "volume.meta" }), /only snapshots/);
+  assert.equal(existsSync(dir.join("etc")), false);
+});
