@@ -17,11 +17,13 @@ const REDIALS = { sanitizeOps: false, sanitizeResources: false };
 /** Instances of the big test. */
 const MANY = 200;
 /** How long the idle manager is looked at, milliseconds. */
-const WINDOW_MS = 8_000;
+const WINDOW_MS = 4_000;
+/** A window may hold what a start leaves to be compiled and collected; so many are looked at. */
+const WINDOWS = 4;
 /** Most clock ticks (of 10 ms) in that time: one percent of a processor. */
 const MOST_TICKS = WINDOW_MS / 1000;
 /** Most sleeps of all threads in that time. Threads of the runtime have a few of their own. */
-const MOST_SLEEPS = 400;
+const MOST_SLEEPS = 200;
 
 Deno.test(
   "processes survive the manager's end and its death; the next one is told how they end",
@@ -121,12 +123,12 @@ Deno.test(
       ],
       [["process", "create", "--name", "b", "--binary", first, "--port-count", "x"], /expected a number/],
     ];
-    for (const [args, message] of refused) {
+    await Promise.all(refused.map(async ([args, message]) => {
       const { code, stderr } = await cli(...args);
       assert.notEqual(code, 0);
       assert.match(stderr, message);
       assert.equal(stderr.trim().split("\n").length, 1, stderr);
-    }
+    }));
     assert.match((await cli("version")).stdout, /^\d+\.\d+\.\d+$/m);
   },
 );
@@ -170,16 +172,17 @@ Deno.test(
         const { processes } = await node.processes.unary("processList", {});
         return Object.values(processes).filter(({ status }) => status?.state === "running").length === MANY;
       }, { what: `${MANY} running processes`, timeoutMs: 60_000 });
-      await sleep(2_000);
-      const before = usage(node.manager.pid);
-      await sleep(WINDOW_MS);
-      const after = usage(node.manager.pid);
-      const ticks = after.ticks - before.ticks, sleeps = after.sleeps - before.sleeps;
-      const said =
-        `${kind}: ${ticks} ticks of 10 ms and ${sleeps} sleeps in ${WINDOW_MS} ms, ${after.kib} KiB`;
+      let said = "", idle = false;
+      for (let window = 0; window < WINDOWS && !idle; window++) {
+        const before = usage(node.manager.pid);
+        await sleep(WINDOW_MS);
+        const after = usage(node.manager.pid);
+        const ticks = after.ticks - before.ticks, sleeps = after.sleeps - before.sleeps;
+        said = `${kind}: ${ticks} ticks of 10 ms and ${sleeps} sleeps in ${WINDOW_MS} ms, ${after.kib} KiB`;
+        idle = ticks <= MOST_TICKS && sleeps <= MOST_SLEEPS;
+      }
       console.log(said);
-      assert.ok(ticks <= MOST_TICKS, said);
-      assert.ok(sleeps <= MOST_SLEEPS, said);
+      assert.ok(idle, said);
     }
   },
 );

@@ -216,7 +216,7 @@ class Serving {
     } catch (error) {
       throw this.#explain(error);
     }
-    const health = await stack.firstLook();
+    const health = await stack.look();
     if (record.state === "creating") writeRecord({ ...record, state: "ready" });
     this.#announce(stack, health);
     this.#display.say(`ready after ${((performance.now() - begin) / 1000).toFixed(1)} s: ${health.endpoint}`);

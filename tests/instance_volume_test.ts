@@ -1,0 +1,169 @@
+/**
+ * A real volume under an instance manager: its engine and replicas are processes of the manager, and what happens to
+ * the manager does not happen to the volume.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { type ProxyEngineMethods, proxyEngineService } from "../lib/rpc/imrpc.ts";
+import { connect, type RpcClient } from "../lib/rpc/mod.ts";
+import { TestNode } from "./instance_kit.ts";
+import { waitFor } from "./support/wait.ts";
+import { Load, VOLUME_BYTES } from "./worlds/cluster.ts";
+import { Frames } from "./worlds/frames.ts";
+
+/** A client that lost its server has a timer until it dials again. */
+const REDIALS = { sanitizeOps: false, sanitizeResources: false };
+
+/** Ports of a replica (control, data, sync agent and its receivers), as control planes ask for them. */
+const REPLICA_PORTS = 10;
+
+/** Has the node start a replica. @returns its address */
+async function startReplica(node: TestNode, name: string): Promise<string> {
+  const { status } = await node.processes.unary("processCreate", {
+    spec: {
+      name,
+      binary: "replica",
+      args: [node.path(name), "--size", String(VOLUME_BYTES), "--volume-name", "vol"],
+      portCount: REPLICA_PORTS,
+      portArgs: ["--listen,127.0.0.1:"],
+    },
+  });
+  await node.until(name, /^running$/);
+  return `tcp://127.0.0.1:${status?.portStart}`;
+}
+
+interface Engine {
+  readonly proxy: RpcClient<ProxyEngineMethods>;
+  /** The request that means it. */
+  readonly means: { address: string; volumeName: string; engineName: string };
+  /** Its socket. */
+  readonly socket: string;
+}
+
+async function startEngine(node: TestNode, replicas: readonly string[]): Promise<Engine> {
+  const socket = node.path("vol.sock"), name = "vol-e-0";
+  const frontend = ["--frontend", "socket", "--frontend-listen", `unix:${socket}`];
+  const { status } = await node.processes.unary("processCreate", {
+    spec: {
+      name,
+      binary: "engine",
+      args: [
+        "--volume-name",
+        "vol",
+        "--engine-instance-name",
+        name,
+        "controller",
+        "vol",
+        "--size",
+        String(VOLUME_BYTES),
+        ...frontend,
+        ...replicas.flatMap((address) => ["--replica", address]),
+      ],
+      portCount: 1,
+      portArgs: ["--listen,127.0.0.1:"],
+    },
+  });
+  await node.until(name, /^running$/);
+  const address = `127.0.0.1:${status?.portStart}`;
+  return {
+    proxy: connect(proxyEngineService, `127.0.0.1:${node.port + 1}`),
+    means: { address, volumeName: "vol", engineName: name },
+    socket,
+  };
+}
+
+Deno.test(
+  "a volume writes on through restarts and kills of its manager, without one error",
+  REDIALS,
+  async () => {
+    await using node = await TestNode.start();
+    const replicas = [await startReplica(node, "vol-r-1"), await startReplica(node, "vol-r-2")];
+    const engine = await startEngine(node, replicas);
+    using frames = await Frames.connect(engine.socket);
+    const load = new Load();
+    load.start(frames);
+    await load.progress(200);
+    const before = node.pids();
+    for (const signal of ["SIGKILL", "SIGTERM", "SIGKILL"] as const) {
+      await node.restart(signal);
+      await load.progress(200);
+      for (const name of before.keys()) assert.equal(await node.state(name), "running");
+    }
+    assert.deepEqual(node.pids(), before);
+    await load.stop();
+    await load.verify(frames);
+    const { volume } = await engine.proxy.unary("volumeGet", engine.means);
+    assert.deepEqual([volume?.name, volume?.size, volume?.replicaCount], ["vol", VOLUME_BYTES, 2]);
+    const { replicaList } = await engine.proxy.unary("replicaList", engine.means);
+    assert.deepEqual(replicaList?.replicas?.map(({ mode }) => mode), [1, 1]);
+    engine.proxy.close();
+    // In order: the engine leaves, and marks its replicas as clean.
+    await node.processes.unary("processDelete", { name: "vol-e-0" });
+    await node.until("vol-r-1", /^running$/);
+  },
+);
+
+Deno.test(
+  "through the proxy: snapshots are made, listed and removed, the volume grows, a replica is rebuilt and removed",
+  REDIALS,
+  async () => {
+    await using node = await TestNode.start();
+    const replicas = [await startReplica(node, "vol-r-1"), await startReplica(node, "vol-r-2")];
+    const { proxy, means: proxyEngineRequest, socket } = await startEngine(node, replicas.slice(0, 1));
+    using frames = await Frames.connect(socket);
+    await frames.write(0, new Uint8Array(65536).fill(1));
+    await proxy.unary("volumeSnapshot", {
+      proxyEngineRequest,
+      snapshotVolume: { name: "s1", labels: { a: "b" } },
+    });
+    await frames.write(4096, new Uint8Array(4096).fill(2));
+    const { disks } = await proxy.unary("snapshotList", proxyEngineRequest);
+    assert.deepEqual(Object.keys(disks).sort(), ["s1", "volume-head"]);
+    assert.deepEqual([disks["s1"]?.userCreated, disks["s1"]?.labels], [true, { a: "b" }]);
+    const replicaAddress = replicas[1] ?? "";
+    await proxy.unary("replicaAdd", { proxyEngineRequest, replicaAddress });
+    const modes = async () =>
+      (await proxy.unary("replicaList", proxyEngineRequest)).replicaList?.replicas?.map(({ mode }) => mode);
+    assert.deepEqual(await modes(), [1, 1]);
+    await proxy.unary("replicaRemove", { proxyEngineRequest, replicaAddress: replicas[0] ?? "" });
+    assert.deepEqual(await modes(), [1]);
+    const bytes = await frames.read(0, 12288);
+    assert.deepEqual([bytes[0], bytes[4096], bytes[8192]], [1, 2, 1], "the new replica has everything");
+    await proxy.unary("snapshotRemove", { proxyEngineRequest, names: ["s1"] });
+    const after = await proxy.unary("snapshotList", proxyEngineRequest);
+    assert.equal(after.disks["s1"]?.removed, true);
+    await proxy.unary("snapshotPurge", { proxyEngineRequest });
+    await waitFor(async () => {
+      const { status } = await proxy.unary("snapshotPurgeStatus", proxyEngineRequest);
+      return Object.values(status).every(({ state, error }) => state === "complete" && error === "");
+    }, { what: "the end of the purge" });
+    const left = Object.keys((await proxy.unary("snapshotList", proxyEngineRequest)).disks);
+    assert.ok(!left.includes("s1"), left.join(" "));
+    await proxy.unary("volumeExpand", { proxyEngineRequest, expand: { size: 2 * VOLUME_BYTES } });
+    await waitFor(async () => {
+      const { volume } = await proxy.unary("volumeGet", proxyEngineRequest);
+      return volume?.size === 2 * VOLUME_BYTES && !volume.isExpanding;
+    }, { what: "the larger volume" });
+    await frames.write(2 * VOLUME_BYTES - 4096, new Uint8Array(4096).fill(3));
+    await proxy.unary("volumeFrontendShutdown", proxyEngineRequest);
+    proxy.close();
+  },
+);
+
+Deno.test("an engine that cannot start says why in its status and in its log", REDIALS, async () => {
+  await using node = await TestNode.start();
+  await node.processes.unary("processCreate", {
+    spec: {
+      name: "vol-e-0",
+      binary: "engine",
+      args: ["controller", "vol", "--size", "64MiB", "--replica", "tcp://127.0.0.1:1"],
+      portCount: 1,
+      portArgs: ["--listen,127.0.0.1:"],
+    },
+  });
+  await node.until("vol-e-0", /^error: exit status \d+$/);
+  const lines: string[] = [];
+  for await (const { line } of node.processes.stream("processLog", { name: "vol-e-0" })) lines.push(line);
+  assert.match(lines.join("\n"), /no available backend/);
+});
