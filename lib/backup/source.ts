@@ -20,7 +20,10 @@ export interface Extent {
 export interface BlockSource extends Disposable {
   /** Size of the volume in bytes. */
   readonly bytes: number;
-  /** Fills `into` with the volume's content from `offset`, all layers merged; without a backing image unless asked for. */
+  /**
+   * Fills `into` with the volume's content from `offset`, all layers merged over the backing image. A block of a backup
+   * is larger than a unit and is restored whole, so what the volume shows between its own units belongs to it.
+   */
   read(offset: number, into: Uint8Array): void | Promise<void>;
   /**
    * Ranges written in the layers newer than snapshot `since` (exclusive), ascending and aligned to

@@ -27,6 +27,8 @@ export interface BackupParams {
   readonly disk: string;
   /** Name of the snapshot. */
   readonly snapshot: string;
+  /** Path of the volume's backing image; "" for none. */
+  readonly backing: string;
   /** URL of the target. */
   readonly target: string;
   /** What the target needs beside. */
@@ -80,7 +82,7 @@ async function looksIncremental(target: Target, source: BlockSource, params: Bac
 
 /** See the module text. */
 export async function backupSnapshot(params: BackupParams, context: JobContext): Promise<void> {
-  using source = new SnapshotSource(new FilesLibc(), params.directory, params.disk);
+  using source = new SnapshotSource(new FilesLibc(), params.directory, params.disk, params.backing);
   await using target = await openTargetHere(params.target, params.credentials);
   context.event(
     { kind: "begun", incremental: await looksIncremental(target, source, params) } satisfies BackupEvent,

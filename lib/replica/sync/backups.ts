@@ -84,7 +84,8 @@ export class BackupJobs {
    * @throws {RpcError} when the request makes no sense, a purge is under way, or the backup fails at once
    */
   async create(request: ptypes.BackupCreateRequest): Promise<{ backup: string; isIncremental: boolean }> {
-    const params = this.#params(request);
+    const replica = await this.#agent.options.thread.call("get") as ptypes.IReplica;
+    const params = this.#params(request, replica.backingFile ?? "");
     if (this.#jobs.get(params.name)?.running) {
       throw new RpcError(Code.ALREADY_EXISTS, `backup ${params.name} is under way already`);
     }
@@ -113,7 +114,7 @@ export class BackupJobs {
     return { backup: params.name, isIncremental };
   }
 
-  #params(request: ptypes.BackupCreateRequest): BackupParams {
+  #params(request: ptypes.BackupCreateRequest, backing: string): BackupParams {
     const { volumeName: volume, parameters, backingImageName, backingImageChecksum } = request;
     const disk = snapshotDisk(request.snapshotFileName), snapshot = snapshotName(disk) ?? disk;
     try {
@@ -143,6 +144,7 @@ export class BackupJobs {
       directory: this.#agent.options.directory,
       disk,
       snapshot,
+      backing,
       target: request.backupTarget,
       credentials: { ...request.credential },
       volume,

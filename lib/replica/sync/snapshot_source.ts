@@ -7,9 +7,11 @@
  * |---|---|
  * | data | that, unless a newer layer has something |
  * | an allocated range that was never written | zeros, likewise |
- * | a hole, or the end of the file | what the layers below have; below the oldest: zeros |
+ * | a hole, or the end of the file | what the layers below have; below the oldest: the backing image, else zeros |
  *
- * A backing image is no layer: its content is not part of a backup.
+ * A backing image is no layer: what only it has counts as not written. But it is read, where it is given: a block of a
+ * backup is larger than what a volume writes at once, and is written whole at a restore. With zeros for what the
+ * volume never wrote, a restored volume would have zeros where the image has data.
  *
  * Extents are asked for window by window and not kept, so a volume of any size and fragmentation needs the same
  * small memory.
@@ -18,6 +20,7 @@
  */
 import type { BlockSource, Extent } from "../../backup/source.ts";
 import { SOURCE_UNIT } from "../../backup/source.ts";
+import { type BackingFile, openBacking } from "../../disk/backing.ts";
 import { readDiskSet } from "../../disk/disk_set.ts";
 import { snapshotName } from "../../disk/names.ts";
 import type { Files } from "../../io/files.ts";
@@ -43,16 +46,20 @@ export class SnapshotSource implements BlockSource {
   readonly #files: Files;
   /** The newest first. */
   readonly #layers: LayerFile[] = [];
+  readonly #backing: BackingFile | undefined;
+  #closed = false;
 
   /**
    * Opens all files of a snapshot's chain.
    *
    * @param directory the replica's
    * @param disk file name of the snapshot
+   * @param backing the backing image of the volume, or a directory that holds it; "" for none
+   * @throws {BackingFileError} when the image cannot be used
    * @throws {ChainError} {@linkcode MetadataError} when the chain is not whole
    * @throws {IoError}
    */
-  constructor(files: Files, directory: string, disk: string) {
+  constructor(files: Files, directory: string, disk: string, backing = "") {
     this.#files = files;
     const set = readDiskSet(files, directory, files.list(directory));
     const record = set.get(disk);
@@ -63,6 +70,8 @@ export class SnapshotSource implements BlockSource {
         const fd = files.open(`${directory}/${name}`);
         this.#layers.push({ name: snapshotName(name) ?? name, fd, size: files.fstat(fd).size });
       }
+      const bytes = this.#layers[0]?.size ?? 0;
+      if (backing !== "") this.#backing = openBacking(files, backing, false, bytes);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -121,20 +130,26 @@ export class SnapshotSource implements BlockSource {
 
   /** See {@linkcode BlockSource.read}. */
   read(offset: number, into: Uint8Array): void {
-    into.fill(0);
+    this.#readBacking(offset, into);
     // From the oldest layer on; newer ones write over it.
     for (const layer of this.#layers.toReversed()) {
       for (const extent of this.#extents(layer, offset, offset + into.length)) {
         const part = into.subarray(extent.offset - offset, extent.offset - offset + extent.length);
         if (extent.unwritten) part.fill(0);
-        else this.#readPart(layer, extent.offset, part);
+        else this.#readPart(layer.fd, extent.offset, part);
       }
     }
   }
 
-  #readPart(layer: LayerFile, offset: number, into: Uint8Array): void {
+  #readBacking(offset: number, into: Uint8Array): void {
+    if (this.#backing === undefined || offset >= this.#backing.size) return void into.fill(0);
+    if (this.#backing.image === undefined) this.#readPart(this.#backing.fd, offset, into);
+    else this.#backing.image.read(offset, into);
+  }
+
+  #readPart(fd: number, offset: number, into: Uint8Array): void {
     for (let done = 0; done < into.length;) {
-      const got = this.#files.readAt(layer.fd, into.subarray(done), offset + done);
+      const got = this.#files.readAt(fd, into.subarray(done), offset + done);
       // The last extent may reach behind the end of the file.
       if (got === 0) return void into.fill(0, done);
       done += got;
@@ -144,5 +159,7 @@ export class SnapshotSource implements BlockSource {
   /** Closes the files. */
   [Symbol.dispose](): void {
     for (const { fd } of this.#layers.splice(0)) this.#files.close(fd);
+    if (this.#backing !== undefined && !this.#closed) this.#files.close(this.#backing.fd);
+    this.#closed = true;
   }
 }
