@@ -6,6 +6,7 @@
 import "../lib/rpc/setup.ts";
 import { backupCommand } from "./backup/command.ts";
 import { benchCommand } from "./bench/command.ts";
+import { replicaCommand } from "./replica_cmd/command.ts";
 import { snapshotCommand } from "./snapshot/command.ts";
 import { checkCommand } from "./support/check.ts";
 import { main, pointToOwnHelp, program } from "./support/program.ts";
@@ -29,6 +30,7 @@ function commandLine() {
   const root = program("drover", "Replicated block storage.").addHelpText("after", HELP);
   volumeCommand(root);
   snapshotCommand(root);
+  replicaCommand(root);
   backupCommand(root);
   checkCommand(root);
   nodeCommand(root);

@@ -51,7 +51,8 @@ export class RecordError extends Error {
 /** Largest record that is read, bytes. */
 const MAX_BYTES = 64 * 1024;
 const SUFFIX = ".volume.json";
-const MAX_REPLICAS = 16;
+/** Most copies of a volume: the engine's bound. */
+export const MAX_REPLICAS = 16;
 
 /** The parent of a path. */
 export function parentOf(path: string): string {

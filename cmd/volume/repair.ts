@@ -1,6 +1,6 @@
 /**
- * Makes copies of a running volume complete again: a copy that is out is erased, its process is started anew, and
- * the engine fills it while the volume serves.
+ * Makes copies of a running volume complete again. A copy that was out for a short while gets what it missed. Any
+ * other is erased, its process is started anew, and it is filled while the volume serves.
  *
  * The order is what keeps data safe. The process ends first, so nobody writes into the directory any more. Then the
  * engine takes the copy out, and answers only when the others have recorded that it is no member: from here on no
@@ -34,8 +34,13 @@ export interface RepairStack {
   forgetReplica(name: string): Promise<void>;
   /** Starts the process of a copy that is not there: it makes an empty one. @throws {StackError} */
   startEmpty(place: ReplicaPlace): Promise<void>;
-  /** Has the engine fill an empty copy. Returns when the copy gets all writes. @throws {RpcError} */
-  fillReplica(name: string): Promise<void>;
+  /** Starts the process of a copy with what it has. @throws {StackError} */
+  startAgain(place: ReplicaPlace): Promise<void>;
+  /**
+   * Has the engine fill a copy, or give it what it missed. Returns when the copy gets all writes.
+   * @param layers with the files of snapshots @throws {RpcError}
+   */
+  fillReplica(name: string, layers: boolean): Promise<void>;
   /** How the volume is. @throws {RpcError} */
   look(): Promise<VolumeHealth>;
 }
@@ -60,6 +65,8 @@ interface Patient {
   completeAt: number;
   /** Why it was not tried the last time. */
   told: string;
+  /** It was tried with what it has, since it was complete the last time. */
+  cameBack: boolean;
 }
 
 /** A repair that cannot be done now: the reason. */
@@ -74,7 +81,8 @@ export class Repair {
 
   /** Does nothing until {@linkcode observe}. @param clock monotonic milliseconds */
   constructor(
-    readonly record: VolumeRecord,
+    /** May be replaced while no copy is being repaired. */
+    public record: VolumeRecord,
     readonly stack: RepairStack,
     readonly events: RepairEvents,
     readonly clock: () => number = () => performance.now(),
@@ -131,7 +139,7 @@ export class Repair {
   #patient(name: string): Patient {
     let patient = this.#patients.get(name);
     if (!patient) {
-      patient = { pause: FIRST_PAUSE_MS, due: undefined, completeAt: Infinity, told: "" };
+      patient = { pause: FIRST_PAUSE_MS, due: undefined, completeAt: Infinity, told: "", cameBack: false };
       this.#patients.set(name, patient);
     }
     return patient;
@@ -154,6 +162,7 @@ export class Repair {
     const patient = this.#patient(current.name);
     patient.completeAt = now;
     patient.told = "";
+    patient.cameBack = false;
     const seconds = ((now - current.begin) / 1000).toFixed(1);
     this.events.say(`copy ${current.name} is complete again, after ${seconds} s`);
   }
@@ -180,11 +189,41 @@ export class Repair {
     await stack.forgetReplica(name);
     if (!isSafe(await stack.look())) throw new Postponed("no other copy is complete");
     this.#check();
+    if (await this.#comeBack(place)) return;
     this.#erase(place);
     await stack.startEmpty(place);
     events.changed(name);
     this.#check();
-    await stack.fillReplica(name);
+    await stack.fillReplica(name, this.#hasSnapshots(place));
+  }
+
+  /** Tries to go on with what the copy has. @returns false when it has to be filled anew */
+  async #comeBack(place: ReplicaPlace): Promise<boolean> {
+    const { stack, events } = this, { name } = place;
+    const meta = readMeta(new FilesLibc(), place.directory);
+    if (!meta || meta.error !== "" || meta.rebuilding || this.#patient(name).cameBack) return false;
+    this.#patient(name).cameBack = true;
+    try {
+      await stack.startAgain(place);
+      events.changed(name);
+      await stack.fillReplica(name, false);
+      events.say(`copy ${name} gets what it missed`);
+      return true;
+    } catch {
+      // The engine does not know what it missed, or its disk is at its end.
+      await stack.endReplica(name);
+      await stack.forgetReplica(name);
+      this.#check();
+      return false;
+    }
+  }
+
+  /** The others have more than a head. */
+  #hasSnapshots({ directory }: ReplicaPlace): boolean {
+    const files = new FilesLibc();
+    return this.record.replicas.some((other) =>
+      other.directory !== directory && (readMeta(files, other.directory)?.parent ?? "") !== ""
+    );
   }
 
   /** What would fail later is found before anything is erased. */
@@ -198,8 +237,8 @@ export class Repair {
     }
     for (const other of this.record.replicas) {
       const meta = readMeta(files, other.directory);
-      if (meta && other.directory !== directory && (meta.parent !== "" || meta.backingFilePath !== "")) {
-        throw new Postponed("the volume has snapshots or a backing file, which cannot be copied yet");
+      if (meta && other.directory !== directory && meta.backingFilePath !== "") {
+        throw new Postponed("the volume has a backing file, which this command does not know");
       }
     }
   }

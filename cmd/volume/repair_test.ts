@@ -8,6 +8,7 @@ type Mode = "RW" | "WO" | "ERR";
 function healthOf(...modes: Mode[]): VolumeHealth {
   return {
     endpoint: "",
+    bytes: 4096,
     metrics: {},
     replicas: modes.map((mode, i) => ({ name: `v1-r-${i + 1}`, mode, reason: "" })),
   };
@@ -58,7 +59,8 @@ class World implements RepairStack {
   endReplica = () => this.#note("end");
   forgetReplica = () => this.#note("forget");
   startEmpty = () => this.#note("start");
-  fillReplica = () => this.#note("fill");
+  startAgain = () => this.#note("again");
+  fillReplica = (_name: string, layers: boolean) => this.#note(layers ? "fill layers" : "fill");
   look = () => Promise.resolve(this.health);
 
   [Symbol.dispose](): void {
@@ -146,4 +148,49 @@ Deno.test("a repair that is stopped begins no further step", async () => {
   assert.deepEqual(world.calls, []);
   assert.equal(world.erased, false);
   assert.deepEqual(world.said, ["rebuilding v1-r-2"]);
+});
+
+/** What makes a directory a copy whose content is known. */
+function meta(rebuilding = false): string {
+  return JSON.stringify({
+    Size: 4096,
+    Head: "volume-head-000.img",
+    Dirty: true,
+    Rebuilding: rebuilding,
+    Error: "",
+    Parent: "volume-snap-a.img",
+    SectorSize: 512,
+    BackingFilePath: "",
+  });
+}
+
+Deno.test("a copy that has its data gets what it missed; when that is not known, it is filled anew", async () => {
+  for (const failure of ["", "again", "fill"]) {
+    using world = new World();
+    Deno.writeTextFileSync(`${world.directory}/v1-r-2/volume.meta`, meta());
+    await world.observe();
+    world.now = 5_000;
+    world.failure = failure;
+    await world.observe();
+    const first = ["end", "forget", "again"];
+    if (failure === "") {
+      assert.deepEqual(world.calls, [...first, "fill"]);
+      assert.equal(world.erased, false);
+      continue;
+    }
+    const tried = failure === "fill" ? [...first, "fill"] : first;
+    assert.deepEqual(world.calls, [...tried, "end", "forget", "start", "fill"]);
+    assert.equal(world.erased, true);
+  }
+});
+
+Deno.test("a copy whose filling was broken off is filled anew, with the files of snapshots", async () => {
+  using world = new World();
+  Deno.mkdirSync(`${world.directory}/v1-r-1`);
+  Deno.writeTextFileSync(`${world.directory}/v1-r-1/volume.meta`, meta());
+  Deno.writeTextFileSync(`${world.directory}/v1-r-2/volume.meta`, meta(true));
+  await world.observe();
+  world.now = 5_000;
+  await world.observe();
+  assert.deepEqual(world.calls, ["end", "forget", "start", "fill layers"]);
 });

@@ -3,23 +3,23 @@
  *
  * @module
  */
-import { fileSystemType, GOOD_FILE_SYSTEMS } from "../../lib/host/filesystem.ts";
 import { readChap } from "../support/chap.ts";
-import { whyNotUsable } from "../support/probes.ts";
 import { UsageError } from "../support/program.ts";
-import { formatSize, parseSize } from "../support/sizes.ts";
+import { formatSize } from "../support/sizes.ts";
+import {
+  checkSame,
+  exists,
+  grownRecord,
+  newRecord,
+  prepareDirectories,
+  sharedFileSystems,
+} from "./creation.ts";
 import { Display, stateOf } from "./display.ts";
+import { RecordFollower } from "./follow.ts";
 import { chooseFrontend, type FrontendChoice, usageHints } from "./frontend_choice.ts";
 import { LogFile } from "./log_file.ts";
 import { checkVolumeName, resolveDirectories } from "./names.ts";
-import {
-  directoriesOf,
-  logPath,
-  placeReplicas,
-  readRecord,
-  type VolumeRecord,
-  writeRecord,
-} from "./record.ts";
+import { directoriesOf, logPath, readRecord, type VolumeRecord, writeRecord } from "./record.ts";
 import { Repair } from "./repair.ts";
 import { Signals } from "./signals.ts";
 import { StackError, type VolumeHealth, VolumeStack } from "./stack.ts";
@@ -57,9 +57,6 @@ export class ServeError extends Error {
   override readonly name = "ServeError";
 }
 
-const DEFAULT_REPLICAS = 3, MAX_REPLICAS = 16;
-/** Blocks of file systems and pages of memory: sizes are multiples of it, bytes. */
-const BLOCK_BYTES = 4096;
 /** How often the engine is asked how it is, milliseconds. */
 const LOOK_EVERY_MS = 1000;
 /** The same while a copy is being filled, milliseconds. */
@@ -69,98 +66,6 @@ const SILENT_LOOKS = 30;
 /** Starts until ports are found that nobody took in between. */
 const ATTEMPTS = 3;
 
-/** The record of a new volume. */
-function newRecord(name: string, flags: ServeFlags, directories: readonly string[]): VolumeRecord {
-  if (flags.size === undefined) {
-    throw new UsageError(
-      `volume ${name} does not exist in ${directories.join(", ")}; to make it, add for example --size 10GiB`,
-    );
-  }
-  const bytes = parseSize(flags.size);
-  if (bytes === 0 || bytes % BLOCK_BYTES !== 0) {
-    const next = (Math.floor(bytes / BLOCK_BYTES) + 1) * BLOCK_BYTES;
-    throw new UsageError(
-      `--size ${flags.size}: expected a multiple of ${BLOCK_BYTES} bytes; the next is ${next}`,
-    );
-  }
-  const count = Number(flags.replicas ?? DEFAULT_REPLICAS);
-  if (!Number.isInteger(count) || count < 1 || count > MAX_REPLICAS) {
-    throw new UsageError(`--replicas ${flags.replicas}: expected 1 to ${MAX_REPLICAS}`);
-  }
-  return {
-    format: 1,
-    name,
-    bytes,
-    created: new Date().toISOString(),
-    state: "creating",
-    revisionCounter: !flags.disableRevisionCounter,
-    replicas: placeReplicas(name, count, directories),
-  };
-}
-
-/** A volume is not what the command line says: better an error than a surprise. */
-function checkSame(record: VolumeRecord, flags: ServeFlags): void {
-  if (flags.size !== undefined && parseSize(flags.size) !== record.bytes) {
-    throw new UsageError(
-      `--size ${flags.size}: volume ${record.name} has ${formatSize(record.bytes)}; leave --size out`,
-    );
-  }
-  if (flags.replicas !== undefined && Number(flags.replicas) !== record.replicas.length) {
-    throw new UsageError(
-      `--replicas ${flags.replicas}: volume ${record.name} was made with ${record.replicas.length}; ` +
-        `leave --replicas out`,
-    );
-  }
-}
-
-/** Makes the directories of a new volume, and refuses places where it cannot or should not be. */
-function prepareDirectories(record: VolumeRecord): void {
-  for (const directory of directoriesOf(record)) {
-    Deno.mkdirSync(directory, { recursive: true });
-    // What counts is whether it works: not every good file system is known by name.
-    const problem = whyNotUsable(directory);
-    if (problem !== undefined) {
-      throw new UsageError(
-        `--dir ${directory}: it is on ${fileSystemType(directory)}, which cannot hold copies (${problem}); ` +
-          `use a directory on ${GOOD_FILE_SYSTEMS.join(", ")}`,
-      );
-    }
-  }
-  for (const { directory } of record.replicas) {
-    if (exists(directory)) {
-      throw new UsageError(
-        `${directory} is there already, but no volume ${record.name} is recorded beside it; ` +
-          `move it away or choose another name`,
-      );
-    }
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-/** What the loss of one disk would mean; undefined when each copy has its own file system. */
-function sharedFileSystems(record: VolumeRecord): string | undefined {
-  const byDevice = new Map<number, number>();
-  for (const { directory } of record.replicas) {
-    const parent = directory.slice(0, directory.lastIndexOf("/")) || "/";
-    if (!exists(parent)) continue;
-    const { dev } = Deno.statSync(parent);
-    byDevice.set(dev, (byDevice.get(dev) ?? 0) + 1);
-  }
-  const most = Math.max(0, ...byDevice.values());
-  if (most < 2) return undefined;
-  return `${most} of ${record.replicas.length} copies share one file system: they protect against crashes of ` +
-    `processes, not against its loss. Give --dir a directory on each disk.`;
-}
-
 /** The command. @returns when the volume has ended in order */
 export async function serveVolume(name: string, flags: ServeFlags): Promise<void> {
   checkVolumeName(name);
@@ -169,8 +74,8 @@ export async function serveVolume(name: string, flags: ServeFlags): Promise<void
   }
   const directories = resolveDirectories(flags.dir);
   const found = readRecord(name, directories);
-  if (found) checkSame(found, flags);
-  const record = found ?? newRecord(name, flags, directories);
+  if (found) checkSame(grownRecord(found), flags);
+  const record = found ? grownRecord(found) : newRecord(name, flags, directories);
   const chap = readChap(flags.chapFile) !== undefined;
   const frontend = await chooseFrontend(flags.frontend, flags.listen, {
     volume: name,
@@ -179,7 +84,7 @@ export async function serveVolume(name: string, flags: ServeFlags): Promise<void
   });
   if (!found) prepareDirectories(record);
   using use = new VolumeUse(record);
-  if (!found) writeRecord(record);
+  if (record !== found) writeRecord(record);
   using log = new LogFile(logPath(record));
   await new Serving(record, flags, frontend, use, log).run();
 }
@@ -196,7 +101,8 @@ class Serving {
   #repair: Repair | undefined;
 
   constructor(
-    readonly record: VolumeRecord,
+    /** As it is now: commands may change it while the volume runs. */
+    public record: VolumeRecord,
     readonly flags: ServeFlags,
     readonly frontend: FrontendChoice,
     readonly use: VolumeUse,
@@ -217,13 +123,13 @@ class Serving {
       throw this.#explain(error);
     }
     const health = await stack.look();
-    if (record.state === "creating") writeRecord({ ...record, state: "ready" });
+    if (record.state === "creating") writeRecord(this.record = { ...record, state: "ready" });
     this.#announce(stack, health);
     this.#display.say(`ready after ${((performance.now() - begin) / 1000).toFixed(1)} s: ${health.endpoint}`);
     for (const hint of usageHints(this.frontend.kind, health.endpoint)) this.#display.say(`    ${hint}`);
     this.#display.say("Ctrl-C stops the volume in order.");
     if (this.flags.repair) this.#repair = this.#makeRepair(stack, health);
-    const problem = await this.#serve(stack);
+    const problem = await this.#serve(stack, this.#makeFollower(stack, health));
     this.#display.say(
       problem === undefined ? "stopping: the engine, then the replicas" : "stopping what is left",
     );
@@ -313,6 +219,21 @@ class Serving {
     });
   }
 
+  /** Takes over copies that commands add or remove, and another size. */
+  #makeFollower(stack: VolumeStack, health: VolumeHealth): RecordFollower {
+    return new RecordFollower(this.record, stack, {
+      say: (text) => this.#display.say(text),
+      warn: (text) => this.#display.warn(text),
+      busyWith: () => this.#repair?.current,
+      adopt: (record) => {
+        this.record = record;
+        if (this.#repair) this.#repair.record = record;
+        this.use.follow(record);
+        this.#announce(stack, health);
+      },
+    });
+  }
+
   #makeRepair(stack: VolumeStack, health: VolumeHealth): Repair {
     return new Repair(this.record, stack, {
       say: (text) => this.#display.say(text),
@@ -326,7 +247,7 @@ class Serving {
   }
 
   /** Until a signal, or until the volume cannot go on. @returns why it cannot */
-  async #serve(stack: VolumeStack): Promise<string | undefined> {
+  async #serve(stack: VolumeStack, follower: RecordFollower): Promise<string | undefined> {
     let silent = 0;
     for (;;) {
       if (this.#signals.asked && await this.#mayEnd(stack)) return undefined;
@@ -336,6 +257,7 @@ class Serving {
       try {
         const lookedAt = performance.now(), health = await stack.look();
         silent = 0;
+        await follower.look();
         this.#repair?.observe(health, lookedAt);
         this.#report(health);
         this.#display.show(this.record.name, health, this.record.replicas.length, performance.now());

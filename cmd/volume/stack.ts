@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { EngineClient } from "../../lib/client/engine.ts";
+import { addReplica } from "../../lib/client/rebuild.ts";
 import { cleanLeftovers, LoopAliveError } from "../../lib/frontend/loop/leftovers.ts";
 import { SystemRunner } from "../../lib/host/command.ts";
 import { connect, controllerService, ptypes, type RpcClient } from "../../lib/rpc/mod.ts";
@@ -50,6 +52,8 @@ export interface ReplicaHealth {
 export interface VolumeHealth {
   /** Where the disk is. */
   readonly endpoint: string;
+  /** Size of the volume, bytes. */
+  readonly bytes: number;
   /** In the order of the start. */
   readonly replicas: readonly ReplicaHealth[];
   /** Of the last whole second. */
@@ -66,8 +70,10 @@ export class StackError extends Error {
   }
 }
 
-/** Ports in a row that a replica needs: control, data, files. */
-const REPLICA_PORTS = 3;
+/** Files that a replica takes from other copies at the same time: a port each. */
+const RECEIVERS = 4;
+/** Ports in a row that a replica needs: control, data, long jobs, files. */
+const REPLICA_PORTS = 3 + RECEIVERS;
 /** Time to end in order, milliseconds: a flush of everything that is not on stable storage yet. */
 const STOP_MS = 60_000;
 /** The same for a copy that is out: it is erased anyway; milliseconds. */
@@ -91,9 +97,13 @@ export class VolumeStack {
   #stopping = false;
   /** Processes that are ended on purpose. */
   readonly #ending = new Set<Child>();
+  /** Size of the volume, as the engine told it last. */
+  #bytes: number;
 
   /** Nothing is started yet. */
-  constructor(readonly options: StackOptions) {}
+  constructor(readonly options: StackOptions) {
+    this.#bytes = options.record.bytes;
+  }
 
   /**
    * Starts everything and waits until the disk is there.
@@ -142,7 +152,8 @@ export class VolumeStack {
     for (let i = 0; i < REPLICA_PORTS; i++) taken.add(port + i);
     const address = `127.0.0.1:${port}`;
     const args = [directory, "--listen", address, "--volume-name", record.name, "--io-mode", ioMode];
-    if (create) args.push("--size", String(record.bytes));
+    args.push("--sync-agent-port-count", String(RECEIVERS));
+    if (create) args.push("--size", String(this.#bytes));
     if (!record.revisionCounter) args.push("--disableRevCounter");
     const noSecrets = Object.fromEntries(CHAP_VARIABLES.map((name) => [name, ""]));
     const child = this.#child(name, "replica", args, noSecrets);
@@ -174,7 +185,9 @@ export class VolumeStack {
 
   /** Looks at the engine. @throws {RpcError} when it does not answer */
   async look(): Promise<VolumeHealth> {
-    return await lookAt(this.#connected(), (address) => this.#nameOf(address));
+    const health = await lookAt(this.#connected(), (address) => this.#nameOf(address));
+    this.#bytes = health.bytes;
+    return health;
   }
 
   #nameOf(address: string): string {
@@ -204,16 +217,47 @@ export class VolumeStack {
     this.replicas.delete(name);
   }
 
+  /** Takes a good copy out for ever: first of the engine's set, then its process ends. @throws {RpcError} */
+  async dropReplica(name: string): Promise<void> {
+    const child = this.replicas.get(name)?.child;
+    if (child) this.#ending.add(child);
+    try {
+      await this.forgetReplica(name);
+    } catch (error) {
+      if (child) this.#ending.delete(child);
+      throw error;
+    }
+    await child?.stop(OUT_STOP_MS);
+  }
+
   /** Starts the process of a copy that is not there: it makes an empty one. @throws {StackError} */
   async startEmpty(place: ReplicaPlace): Promise<void> {
+    await this.#startOne(place, true);
+  }
+
+  /** Starts the process of a copy that was out, with what it has. @throws {StackError} */
+  async startAgain(place: ReplicaPlace): Promise<void> {
+    await this.#startOne(place, false);
+  }
+
+  async #startOne(place: ReplicaPlace, create: boolean): Promise<void> {
     this.#connected();
-    const error = await this.#startReplica(place, true);
+    const error = await this.#startReplica(place, create);
     if (error) throw error;
   }
 
-  /** Has the engine fill an empty copy; returns when the copy gets all writes. @throws {RpcError} */
-  async fillReplica(name: string): Promise<void> {
+  /**
+   * Has a copy filled that has nothing, or gets only what it missed. Returns when it gets all writes.
+   *
+   * @param layers the volume has snapshots: their files are copied first, and the copy is complete at the end
+   * @throws {RpcError}
+   */
+  async fillReplica(name: string, layers: boolean): Promise<void> {
     const address = `tcp://${this.replicas.get(name)?.address}`;
+    if (layers) {
+      using engine = new EngineClient(this.control, { volumeName: this.options.record.name });
+      return await addReplica(engine, address);
+    }
     const request = { address, mode: ptypes.ReplicaMode.WO, snapshotRequired: false };
     await this.#connected().unary("controllerReplicaCreate", request, { timeoutMs: CHANGE_MS });
   }
@@ -279,6 +323,7 @@ export async function lookAt(
     value === ptypes.ReplicaMode.RW ? "RW" : value === ptypes.ReplicaMode.WO ? "WO" : "ERR";
   return {
     endpoint: volume.endpoint,
+    bytes: volume.size,
     replicas: (replicas ?? []).map((replica) => ({
       name: nameOf(replica.address?.address ?? ""),
       mode: mode(replica.mode),

@@ -80,37 +80,58 @@ function lockPatiently(file: Deno.FsFile): boolean {
 
 /** The exclusive use of a volume. Disposing ends it. */
 export class VolumeUse implements Disposable {
-  readonly #files: Deno.FsFile[] = [];
+  readonly #files = new Map<string, Deno.FsFile>();
 
   /**
    * Takes it, in all directories that are there.
    * @throws {InUseError} naming the process that has it
    */
-  constructor(readonly record: VolumeRecord) {
+  constructor(public record: VolumeRecord) {
     for (const directory of directoriesOf(record)) {
       try {
-        const path = `${directory}/${useName(record.name)}`;
-        const file = Deno.openSync(path, { read: true, write: true, create: true, mode: 0o600 });
-        if (!lockPatiently(file)) {
-          file.close();
-          const user = whoUses(record);
-          const who = typeof user === "object" ? ` by process ${user.pid}, at ${user.endpoint}` : "";
-          throw new InUseError(`volume ${record.name} is being served already${who}`);
-        }
-        this.#files.push(file);
-        file.truncateSync(0);
+        this.#take(directory);
       } catch (error) {
-        if (error instanceof Deno.errors.NotFound) continue; // That disk is away.
         this[Symbol.dispose]();
         throw error;
       }
     }
   }
 
+  #take(directory: string): void {
+    const { record } = this;
+    try {
+      const path = `${directory}/${useName(record.name)}`;
+      const file = Deno.openSync(path, { read: true, write: true, create: true, mode: 0o600 });
+      if (!lockPatiently(file)) {
+        file.close();
+        const user = whoUses(record);
+        const who = typeof user === "object" ? ` by process ${user.pid}, at ${user.endpoint}` : "";
+        throw new InUseError(`volume ${record.name} is being served already${who}`);
+      }
+      this.#files.set(directory, file);
+      file.truncateSync(0);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error; // That disk is away.
+    }
+  }
+
+  /** Goes on with a record that has other directories. @throws {InUseError} when a new one is in use */
+  follow(record: VolumeRecord): void {
+    const directories = directoriesOf(record);
+    this.record = record;
+    for (const [directory, file] of this.#files) {
+      if (directories.includes(directory)) continue;
+      this.#files.delete(directory);
+      release(file);
+      removeFile(`${directory}/${useName(record.name)}`);
+    }
+    for (const directory of directories) if (!this.#files.has(directory)) this.#take(directory);
+  }
+
   /** Tells others how to reach the volume. */
   announce(running: RunningVolume): void {
     const bytes = new TextEncoder().encode(`${JSON.stringify(running)}\n`);
-    for (const file of this.#files) {
+    for (const file of this.#files.values()) {
       file.seekSync(0, Deno.SeekMode.Start);
       file.truncateSync(0);
       for (let done = 0; done < bytes.length;) done += file.writeSync(bytes.subarray(done));
@@ -119,13 +140,25 @@ export class VolumeUse implements Disposable {
 
   /** Ends the use. */
   [Symbol.dispose](): void {
-    for (const file of this.#files.splice(0)) {
-      try {
-        file.truncateSync(0);
-      } catch {
-        // A full or dead disk: the lock goes all the same.
-      }
-      file.close();
-    }
+    for (const file of this.#files.values()) release(file);
+    this.#files.clear();
+  }
+}
+
+function release(file: Deno.FsFile): void {
+  try {
+    file.truncateSync(0);
+  } catch {
+    // A full or dead disk: the lock goes all the same.
+  }
+  file.close();
+}
+
+/** What is gone already is fine. */
+function removeFile(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }
