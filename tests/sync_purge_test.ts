@@ -98,7 +98,7 @@ Deno.test("what a closed replica cannot do is refused; reset and files by name",
   const directory = dir.join("r");
   tree(directory, 3);
   await using replica = await new SyncReplica(directory, dir.path).start();
-  await assert.rejects(replica.agent.unary("backupStatus", { backup: "x" }), /not implemented/);
+  await assert.rejects(replica.agent.unary("backupStatus", { backup: "x" }), /not found/);
   await assert.rejects(replica.agent.unary("fileRemove", { fileName: "../x" }), /must not leave/);
   await assert.rejects(
     replica.agent.unary("fileRemove", { fileName: "volume.meta" }),
