@@ -44,7 +44,7 @@ Deno.test("mistakes are usage errors that name the word, suggest the right one a
   await refused(["volume", "srve"], 2, /Did you mean serve\?/, /drover volume --help/);
   await refused(["volume", "serve", "v1", "--sise", "1g"], 2, /--sise/, /Did you mean --size\?/);
   await refused(["volume", "serve"], 2, /missing required argument 'name'/, /drover volume serve --help/);
-  await refused(["check", "--for", "tape"], 2, /--for tape/, /loop, nbd, iscsi, kubernetes/);
+  await refused(["check", "--for", "tape"], 2, /--for tape/, /loop, nbd, iscsi, tgt, encryption, kubernetes/);
 });
 
 Deno.test("values that cannot be are refused by name, and nothing is made", async () => {

@@ -5,7 +5,6 @@
  */
 import type { Command } from "commander";
 import { hostContext } from "../../lib/host/context.ts";
-import { hostProc } from "../../lib/host/namespace.ts";
 import {
   type Finding,
   INSPECTIONS,
@@ -43,14 +42,13 @@ function controlPath(): string {
 }
 
 function thisNode(): NodeView {
-  const context = hostContext(getLogger({ program: "drover" })), proc = hostProc();
+  const context = hostContext(getLogger({ program: "drover" }));
   return {
     context,
-    proc,
     run: runDirectory(),
     devices: DEVICE_DIRECTORY,
     freezes: `${controlPath()}/freeze`,
-    served: () => servedVolumes(proc),
+    served: () => servedVolumes(context.proc),
     listens: listensAt,
   };
 }

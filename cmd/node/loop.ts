@@ -30,7 +30,7 @@ export function deadLoops(node: NodeView): Promise<Finding[]> {
         backingFile.startsWith(`${run}/loop/${name}/`)
       );
       const users = attached.flatMap(({ path, minor }) =>
-        usersOfDevice({ major: LOOP_MAJOR, minor }, [path, link.path], { proc: node.proc })
+        usersOfDevice({ major: LOOP_MAJOR, minor }, [path, link.path], context)
       );
       const parts = [...attached.map(({ path }) => path), ...listMountPoints(place)].join(", ") ||
         "an empty directory";

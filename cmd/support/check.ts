@@ -19,10 +19,15 @@ import {
 import { SystemRunner } from "../../lib/host/command.ts";
 import { resolveDirectories } from "../volume/names.ts";
 import {
+  checkCryptModule,
+  checkCryptsetup,
   checkFileFeatures,
   checkIscsiadm,
+  checkIscsiModule,
   checkNbdClient,
+  checkNbdModule,
   checkNsenter,
+  checkTgtd,
   nearestDirectory,
   tryIoUring,
 } from "./probes.ts";
@@ -30,7 +35,7 @@ import { UsageError } from "./program.ts";
 import { formatTable } from "./table.ts";
 
 /** What somebody may want to do here. */
-const PURPOSES = ["loop", "nbd", "iscsi", "kubernetes"] as const;
+const PURPOSES = ["loop", "nbd", "iscsi", "tgt", "encryption", "kubernetes"] as const;
 type Purpose = typeof PURPOSES[number];
 
 /** A check and who needs it; nobody named: every volume. */
@@ -50,8 +55,13 @@ const QUESTIONS: readonly Question[] = [
   { ask: checkLoopDevices, by: ["loop"] },
   { ask: checkLosetup, by: ["loop"] },
   { ask: checkNbdClient, by: ["nbd"] },
-  { ask: checkIscsiadm, by: ["iscsi"] },
-  { ask: checkMultipath, by: ["iscsi"] },
+  { ask: checkNbdModule, by: ["nbd"] },
+  { ask: checkIscsiadm, by: ["iscsi", "tgt"] },
+  { ask: checkIscsiModule, by: ["iscsi", "tgt"] },
+  { ask: checkMultipath, by: ["iscsi", "tgt"] },
+  { ask: checkTgtd, by: ["tgt"] },
+  { ask: checkCryptsetup, by: ["encryption"] },
+  { ask: checkCryptModule, by: ["encryption"] },
   { ask: checkNsenter, by: ["kubernetes"] },
 ];
 

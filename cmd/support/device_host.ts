@@ -25,6 +25,7 @@ import {
   writeDeviceRecord,
 } from "../../lib/host/device_record.ts";
 import { DeviceBusyError, usersOfDevice } from "../../lib/host/in_use.ts";
+import { reachMount } from "../../lib/host/mounts.ts";
 import { HostError, reasonOf } from "../../lib/host/retry.ts";
 import { type CarrierChoice, chooseCarrier } from "./carriers/choice.ts";
 import {
@@ -223,7 +224,7 @@ export class DeviceHost implements FrontendHost {
     const { context } = this.#options;
     const deadline = performance.now() + (this.#leaving ? LEAVE_MS : GLANCE_MS);
     for (;;) {
-      const users = usersOfDevice(device, [this.#path, `/dev/${device.name}`], { sys: context.sys });
+      const users = usersOfDevice(device, [this.#path, `/dev/${device.name}`], context);
       if (users.length === 0) return;
       if (performance.now() >= deadline) {
         if (!this.#leaving) throw new DeviceBusyError(this.#path, users);
@@ -237,9 +238,9 @@ export class DeviceHost implements FrontendHost {
   /** What file systems still hold is written, as far as possible. */
   async #save(device: CarriedDevice): Promise<void> {
     const { context } = this.#options;
-    for (const { mountPoint, pid } of fileSystemsOn(device, { sys: context.sys })) {
-      if (pid !== null) continue;
-      await context.runner.run(["sync", "--file-system", mountPoint], { timeoutMs: SYNC_MS }).catch(() => {});
+    for (const mount of fileSystemsOn(device, context)) {
+      const argv = ["sync", "--file-system", reachMount(mount, context.proc)];
+      await context.runner.run(argv, { timeoutMs: SYNC_MS }).catch(() => {});
     }
   }
 

@@ -66,7 +66,7 @@ class Node {
     const runner = new SystemRunner();
     const host = { run: runner.run.bind(runner), sharesNetwork: true, root: "" };
     const { log } = keptLog(), sys = directory.join("sys");
-    this.context = { runner, host, log, sys, sleep: () => Promise.resolve() };
+    this.context = { runner, host, log, sys, proc: "/proc", sleep: () => Promise.resolve() };
     for (const kind of ["iscsi", "nbd", "tgt"] as const) {
       this.carriers.set(kind, new FakeCarrier(kind, this.told));
     }

@@ -6,6 +6,7 @@
 import type { Freezer } from "../../lib/engine/changes.ts";
 import { SystemRunner } from "../../lib/host/command.ts";
 import { type FreezeOptions, freezeVolume, syncVolume, thawLeftovers } from "../../lib/host/freeze.ts";
+import { hostProc } from "../../lib/host/namespace.ts";
 import type { Logger } from "../../lib/log/log.ts";
 
 /** Where Longhorn keeps what is the node's, unless LONGHORN_CONTROL_PATH names a proper directory. */
@@ -32,6 +33,8 @@ export function hostFreezer(volume: string, device: () => string, log: Logger): 
     volume,
     device: path,
     directory: `${control}/freeze`,
+    // From a container, most mounts of the volume are the host's.
+    proc: hostProc(),
     log,
   });
   const isDevice = () => device().startsWith("/dev/");

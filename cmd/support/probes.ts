@@ -5,6 +5,8 @@
  */
 import type { HostCheck, HostCheckFunction, HostEnvironment } from "../../lib/host/checks.ts";
 import { CommandError } from "../../lib/host/command.ts";
+import { STORE_TYPE } from "../../lib/host/tgt/target.ts";
+import { Tgtadm } from "../../lib/host/tgt/tgtadm.ts";
 import { FilesLibc } from "../../lib/io/files_libc.ts";
 import { openIo } from "../../lib/io/open.ts";
 
@@ -97,6 +99,57 @@ export const checkIscsiadm: HostCheckFunction = program(
   ["iscsiadm", "--version"],
   "open-iscsi (Debian) or iscsi-initiator-utils (Red Hat), then: systemctl enable --now iscsid",
 );
+/**
+ * Looks whether the kernel has a module, loaded, built in or to be loaded.
+ * @param use what it is for
+ */
+function kernelModule(module: string, use: string): HostCheckFunction {
+  const name = `kernel: ${module}`;
+  return async (host) => {
+    try {
+      if (Deno.statSync(`${host.root}/sys/module/${module}`).isDirectory) {
+        return { name, ok: true, detail: "is loaded", fix: "" };
+      }
+    } catch {
+      // Not loaded.
+    }
+    const argv = ["modprobe", "--dry-run", "--quiet", module];
+    const found = await host.runner.run(argv, { timeoutMs: LOOK_MS }).then(
+      ({ code }) => code === 0,
+      () => false,
+    );
+    if (found) return { name, ok: true, detail: "can be loaded", fix: "" };
+    return {
+      name,
+      ok: false,
+      detail: `this kernel cannot ${use}`,
+      fix: `use a kernel with the module ${module}`,
+    };
+  };
+}
+
+/** The kernel's initiator. */
+export const checkIscsiModule: HostCheckFunction = kernelModule("iscsi_tcp", "log in to iSCSI targets");
+/** The kernel's NBD client. */
+export const checkNbdModule: HostCheckFunction = kernelModule("nbd", "be an NBD client");
+/** Encrypted volumes. */
+export const checkCryptModule: HostCheckFunction = kernelModule("dm_crypt", "map encrypted devices");
+/** Makes and opens encrypted volumes. */
+export const checkCryptsetup: HostCheckFunction = program(["cryptsetup", "--version"], "cryptsetup");
+
+/** A tgtd that can serve volumes. */
+export async function checkTgtd(host: HostEnvironment): Promise<HostCheck> {
+  const name = "tgtd", fix = `use a tgtd with the backing store "${STORE_TYPE}", or another carrier`;
+  try {
+    const system = await new Tgtadm(host.runner).system();
+    if (system === null) return { name, ok: false, detail: "does not run", fix };
+    if (system.stores.includes(STORE_TYPE)) return { name, ok: true, detail: `has ${STORE_TYPE}`, fix: "" };
+    return { name, ok: false, detail: `it has no backing store "${STORE_TYPE}"`, fix };
+  } catch (error) {
+    return { name, ok: false, detail: error instanceof Error ? error.message : String(error), fix };
+  }
+}
+
 /** Enters the host's namespaces from a container. */
 export const checkNsenter: HostCheckFunction = program(["nsenter", "--version"], "util-linux");
 /** Attaches NBD to /dev/nbdN. */

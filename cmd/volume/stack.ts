@@ -13,6 +13,8 @@ import type { ControllerMethods } from "../../lib/rpc/services.ts";
 import { CHAP_VARIABLES } from "../support/chap.ts";
 import { Child, type ChildEvent, describeStatus } from "../support/child.ts";
 import { freePorts } from "../support/free_ports.ts";
+import { readDeviceRecord } from "../../lib/host/device_record.ts";
+import { isDeviceFrontend } from "../support/frontends.ts";
 import { DEVICE_DIRECTORY, runDirectory } from "../support/loop_host.ts";
 import type { FrontendChoice } from "./frontend_choice.ts";
 import type { LogFile } from "./log_file.ts";
@@ -290,13 +292,21 @@ export class VolumeStack {
   async #cleanUp(): Promise<string[]> {
     const { frontend, record } = this.options;
     try {
-      if (frontend.kind === "loop") {
+      if (frontend.kind === "loop" || frontend.kind === "loop-blockdev") {
         const link = { path: `${DEVICE_DIRECTORY}/${record.name}` };
         const place = { run: runDirectory(), name: record.name };
         const { busy } = await cleanLeftovers(new SystemRunner(), place, { link });
         return busy.map(({ device, users }) =>
           `${device} is dead but in use (${users.join(", ")}): unmount it`
         );
+      }
+      if (isDeviceFrontend(frontend.kind)) {
+        const left = readDeviceRecord(runDirectory(), record.name);
+        if (left === undefined) return [];
+        return [
+          `${DEVICE_DIRECTORY}/${record.name} stays: it goes on when the volume is served again within two minutes; ` +
+          "drover node clean removes it",
+        ];
       }
       const path = frontend.listen?.startsWith("unix:") ? frontend.listen.slice(5) : undefined;
       if (path !== undefined && Deno.lstatSync(path).isSocket) Deno.removeSync(path);

@@ -22,6 +22,8 @@ export interface HostContext extends Patience {
   };
   /** sysfs. The host's: block devices have no namespaces. */
   readonly sys: string;
+  /** procfs with the host's processes: they have mounts that ours do not see. */
+  readonly proc: string;
 }
 
 /** Milliseconds from which a command is slow enough to be told at level info. */
@@ -44,5 +46,5 @@ export function hostContext(log: Logger): HostContext {
     onFound: ({ pid, why }, prefix) =>
       log.debug("the host's namespaces", { pid, by: why, entered: prefix.length > 0 }),
   });
-  return { runner, host, log, sleep, sys: "/sys" };
+  return { runner, host, log, sleep, sys: "/sys", proc: host.proc };
 }

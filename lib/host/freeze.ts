@@ -20,7 +20,7 @@
 import type { Logger } from "../log/log.ts";
 import { type BlockNumber, fileSystemsOn, type KernelTrees, numberOfPath } from "./block_stack.ts";
 import { CommandError, type CommandResult, type Runner, runOrThrow } from "./command.ts";
-import { type FoundMount, readMounts } from "./mounts.ts";
+import { type FoundMount, reachMount, readMounts } from "./mounts.ts";
 
 /** How long a freeze may take, milliseconds: everything that is cached for the volume is written out first. */
 export const FREEZE_MS = 60_000;
@@ -113,7 +113,7 @@ export async function syncVolume(options: FreezeOptions): Promise<void> {
     }
   };
   for (const mount of fileSystemsOn(number, options)) {
-    await attempt(["sync", "--file-system", pathOf(mount, options)]);
+    await attempt(["sync", "--file-system", reachMount(mount, options.proc)]);
   }
   await attempt(["sync", device]);
 }
@@ -208,10 +208,6 @@ class Frozen implements FrozenVolume {
   }
 }
 
-function pathOf(mount: FoundMount, { proc = "/proc" }: KernelTrees): string {
-  return mount.pid === null ? mount.mountPoint : `${proc}/${mount.pid}/root${mount.mountPoint}`;
-}
-
 /** The note and mount point of the file system number `n` of a volume. */
 function placeOf({ directory, volume }: Pick<FreezeOptions, "directory" | "volume">, n: number): string {
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(volume)) {
@@ -227,7 +223,7 @@ async function bind(
   n: number,
   options: FreezeOptions,
 ): Promise<Target> {
-  const place = placeOf(options, n), path = pathOf(mount, options), { mountPoint } = mount;
+  const place = placeOf(options, n), path = reachMount(mount, options.proc), { mountPoint } = mount;
   if (boundAt(place, options)) await unfreezeOnce(place, options);
   Deno.mkdirSync(place, { recursive: true, mode: 0o700 });
   if (mount.pid !== null) return { mountPoint, path, number: mount, bound: null };
@@ -305,7 +301,7 @@ async function unfreeze(target: Target, options: FreezeOptions): Promise<void> {
       // The container whose mount it was may be gone; another one may have it too.
       const [other] = fileSystemsOn(target.number, options);
       if (!other) return;
-      path = pathOf(other, options);
+      path = reachMount(other, options.proc);
     }
     if (attempt < THAW_ATTEMPTS) await pause(PAUSE_MS);
   }
@@ -367,7 +363,7 @@ export async function thawLeftovers(options: FreezeOptions): Promise<string[]> {
   }
   const number = left ? numberOfPath(device, options.sys) : null;
   for (const mount of number === null ? [] : fileSystemsOn(number, options)) {
-    await unfreezeOnce(pathOf(mount, options), options).catch((error) =>
+    await unfreezeOnce(reachMount(mount, options.proc), options).catch((error) =>
       log.error("a file system may still be frozen", {
         volume,
         place: mount.mountPoint,

@@ -98,6 +98,14 @@ export function isMountPoint(directory: string, proc = "/proc"): boolean {
   return readMounts(proc).some((mount) => mount.mountPoint === directory);
 }
 
+/** A path by which this process reaches a mount, also one of another mount namespace. */
+export function reachMount(
+  { mountPoint, pid }: Pick<FoundMount, "mountPoint" | "pid">,
+  proc = "/proc",
+): string {
+  return pid === null ? mountPoint : `${proc}/${pid}/root${mountPoint}`;
+}
+
 /** Where a device is mounted. */
 export interface MountUse {
   /** Seen from the root directory of that process. */

@@ -35,7 +35,7 @@ class FakeHost {
     this.lines = lines;
     const host = { run: this.runner.run.bind(this.runner), sharesNetwork: true, root: directory.path };
     const sys = directory.join("sys");
-    this.context = { runner: this.runner, host, log, sys, sleep: () => Promise.resolve() };
+    this.context = { runner: this.runner, host, log, sys, proc: "/proc", sleep: () => Promise.resolve() };
   }
 
   #rules(): Rule[] {

@@ -155,7 +155,7 @@ peerTest("the handshake goes with a server of other people's", { needs: ["qemu-n
 function fakeContext(sys: string): HostContext {
   const runner = new ScriptedRunner([["modprobe nbd", { code: 1 }]]);
   const host = { run: runner.run.bind(runner), sharesNetwork: true, root: "" };
-  return { runner, host, log: keptLog().log, sys, sleep: () => Promise.resolve() };
+  return { runner, host, log: keptLog().log, sys, proc: "/proc", sleep: () => Promise.resolve() };
 }
 
 Deno.test("devices are found by their owner's name, those of others and old ones are not", () => {

@@ -12,8 +12,7 @@ import { type Finding, isServed, type NodeView } from "./finding.ts";
 /** NBD devices whose engine is gone. */
 export function deadNbdDevices(node: NodeView): Promise<Finding[]> {
   const { context } = node, { sys } = context;
-  const users = (device: NbdDevice) =>
-    usersOfDevice(device, [`/dev/${device.name}`], { sys, proc: node.proc });
+  const users = (device: NbdDevice) => usersOfDevice(device, [`/dev/${device.name}`], node.context);
   const findings = listNbdDevices(sys).filter(({ volume }) => !isServed(node, volume)).map(
     (device): Finding => {
       const { volume, name } = device, subject = "nbd device", now = users(device);

@@ -7,7 +7,7 @@
  */
 import { type BlockNumber, numberOfPath, stackOn } from "../block_stack.ts";
 import { thawLeftovers } from "../freeze.ts";
-import { findMountsWhere, type FoundMount } from "../mounts.ts";
+import { findMountsWhere, type FoundMount, reachMount } from "../mounts.ts";
 import { HostError } from "../retry.ts";
 import { type Finding, isServed, type NodeView } from "./finding.ts";
 
@@ -39,7 +39,7 @@ function repairText({ mountPoint, type, source }: FoundMount): string {
 
 /** File systems on volumes that do not work any more. */
 export async function brokenFileSystems(node: NodeView): Promise<Finding[]> {
-  const { context, devices, proc } = node, { sys } = context, findings: Finding[] = [];
+  const { context, devices } = node, { sys, proc } = context, findings: Finding[] = [];
   const numbers = entries(devices).flatMap((name): BlockNumber[] => {
     const bottom = numberOfPath(`${devices}/${name}`, sys);
     return bottom === null ? [] : [bottom, ...stackOn(bottom, sys)];
@@ -71,8 +71,8 @@ export async function brokenFileSystems(node: NodeView): Promise<Finding[]> {
 }
 
 /** XFS shows a shutdown by failing only. Done by a child: it may never return. */
-async function doesNotAnswer({ context, proc }: NodeView, mount: FoundMount): Promise<boolean> {
-  const path = mount.pid === null ? mount.mountPoint : `${proc}/${mount.pid}/root${mount.mountPoint}`;
+async function doesNotAnswer({ context }: NodeView, mount: FoundMount): Promise<boolean> {
+  const path = reachMount(mount, context.proc);
   try {
     const { code, stderr } = await context.runner.run(["stat", "--format=%i", path], { timeoutMs: LOOK_MS });
     return code !== 0 && /Input\/output error/.test(stderr);
@@ -83,7 +83,7 @@ async function doesNotAnswer({ context, proc }: NodeView, mount: FoundMount): Pr
 
 /** Notes of freezes whose engine is gone. */
 export function leftFrozen(node: NodeView): Promise<Finding[]> {
-  const { context, devices, freezes, proc } = node;
+  const { context, devices, freezes } = node;
   const volumes = new Set(entries(freezes).map((name) => name.replace(/@\d+$/, "")));
   const findings = [...volumes].filter((volume) => !isServed(node, volume)).map((volume): Finding => ({
     severity: "broken",
@@ -92,7 +92,7 @@ export function leftFrozen(node: NodeView): Promise<Finding[]> {
     todo: `fsfreeze --unfreeze ${freezes}/${volume}; umount ${freezes}/${volume}; rmdir ${freezes}/${volume}`,
     repair: async () => {
       if (isServed(node, volume)) throw new HostError("an engine serves the volume now; it thaws by itself");
-      const { runner, log, sys } = context, device = `${devices}/${volume}`;
+      const { runner, log, sys, proc } = context, device = `${devices}/${volume}`;
       const done = await thawLeftovers({ runner, volume, device, directory: freezes, log, proc, sys });
       if (done.length === 0) throw new HostError("it could not be thawed; see the log");
     },

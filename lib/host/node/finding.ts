@@ -29,8 +29,6 @@ export interface Finding {
 export interface NodeView {
   /** The host. */
   readonly context: HostContext;
-  /** procfs with the host's processes. */
-  readonly proc: string;
   /** Run directory of Drover. */
   readonly run: string;
   /** Directory of the volumes' devices. */

@@ -45,7 +45,7 @@ function usersOf(node: NodeView, { disks }: SessionDetails): string[] {
   const { sys } = node.context;
   return disks.flatMap(({ name }) => {
     const number = name === null ? null : numberOfName(name, sys);
-    return number === null ? [] : usersOfDevice(number, [`/dev/${name}`], { sys, proc: node.proc });
+    return number === null ? [] : usersOfDevice(number, [`/dev/${name}`], node.context);
   });
 }
 
@@ -120,7 +120,7 @@ function readLine(path: string): string {
 export async function multipath(node: NodeView): Promise<Finding[]> {
   const { context } = node, { sys } = context, findings: Finding[] = [];
   // Our own root where our processes are the host's; else the directory that has the host's procfs.
-  const root = node.proc === "/proc" ? "" : node.proc.replace(/\/proc$/, "");
+  const root = node.context.proc === "/proc" ? "" : node.context.proc.replace(/\/proc$/, "");
   const ioUring = { ok: true, detail: "" };
   const check = checkMultipath({ root, runner: context.runner, ioUring, dataPaths: [] });
   if (!check.ok) {

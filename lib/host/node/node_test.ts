@@ -45,11 +45,17 @@ function fakeNode(
   const runner = new ScriptedRunner(rules), served_ = new Set(served);
   const host = { run: runner.run.bind(runner), sharesNetwork: true, root: directory.path };
   const sleep = () => Promise.resolve();
-  const context: HostContext = { runner, host, log: keptLog().log, sys: directory.join("sys"), sleep };
+  const context: HostContext = {
+    runner,
+    host,
+    log: keptLog().log,
+    sys: directory.join("sys"),
+    proc: directory.join("proc"),
+    sleep,
+  };
   const node = {
     context,
     runner,
-    proc: directory.join("proc"),
     run: directory.path,
     devices: directory.join("dev"),
     freezes: directory.join("freeze"),
@@ -263,8 +269,8 @@ peerTest("a real file system that stopped writing after an error is found", {
   using directory = tempDir();
   await using fs = await loopImage({ bytes: 16 * 1024 * 1024 });
   const base = fakeNode(directory, []), runner = new SystemRunner();
-  const context = { ...base.context, runner, sys: "/sys" };
-  const node: NodeView = { ...base, context, proc: "/proc" };
+  const context = { ...base.context, runner, sys: "/sys", proc: "/proc" };
+  const node: NodeView = { ...base, context };
   Deno.symlinkSync(fs.device, directory.join("dev/vol"));
   assert.deepEqual(await brokenFileSystems(node), []);
   await run("mount", ["-o", "remount,errors=remount-ro", fs.path]);
