@@ -18,12 +18,15 @@ export interface PeerServer {
   closed(peer: Peer, result: number): void;
 }
 
+/** No slot. */
+const NOTHING = -1;
+
 /** One connection of a server. */
 export class Peer implements StreamOwner, Deferred {
   /** The connection; absent between two that use this place. */
   stream: Stream | undefined;
   /** The request whose payload is arriving, or -1. */
-  filling: number = -1;
+  filling: number = NOTHING;
   /** Requests under way whose replies go here. */
   pending = 0;
   /** Is in the queue of those that wait for a buffer: at most once, however often connections come and go. */
