@@ -7,12 +7,14 @@ import "../lib/rpc/setup.ts";
 import { replicaBackend } from "../lib/engine/backend.ts";
 import { controllerHandlers } from "../lib/engine/control_service.ts";
 import { Controller, StartError } from "../lib/engine/controller.ts";
+import { HandoverGiver } from "../lib/engine/handover_giver.ts";
+import { HandoverTaker } from "../lib/engine/handover_taker.ts";
 import { REPLICA_TIMEOUT_MS, SNAPSHOT_MAX_COUNT } from "../lib/engine/limits.ts";
 import type { ThreadEvent } from "../lib/engine/thread.ts";
 import type { VolumeOptions } from "../lib/engine/volume_options.ts";
 import { VolumeThread } from "../lib/io/mailbox.ts";
 import { getLogger, Level, type Logger, setLogLevel } from "../lib/log/log.ts";
-import { controllerService, implement, serve } from "../lib/rpc/mod.ts";
+import { controllerService, implement, parseAddress, serve } from "../lib/rpc/mod.ts";
 import { clientCommands } from "./client/commands.ts";
 import { parseDataAddress } from "./support/addresses.ts";
 import { readChap } from "./support/chap.ts";
@@ -26,6 +28,7 @@ import { engineHost } from "./support/carriers/mod.ts";
 import type { DeviceHost } from "./support/device_host.ts";
 import { type FrontendOptions, FRONTENDS, isFrontend } from "./support/frontends.ts";
 import { hostFreezer } from "./support/freezer.ts";
+import { handoverPath, listenForHandover, removeHandoverPlace } from "./support/handover_place.ts";
 import { main, program, untilSignal, UsageError } from "./support/program.ts";
 import { parseSize } from "./support/sizes.ts";
 
@@ -34,6 +37,9 @@ const VOLUME_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
 const MAX_VOLUME_NAME = 64;
 /** Accepted replica timeouts, seconds; others silently mean the default, as in Longhorn. */
 const TIMEOUT_SECONDS = { least: 8, most: 30 };
+
+/** How long a process whose volume was taken over waits to be ended, milliseconds. */
+const LINGER_MS = 60_000;
 
 interface Flags {
   readonly listen: string;
@@ -176,11 +182,12 @@ function timeoutMs(text: string): number {
 function startThread(
   volume: string,
   flags: Flags,
+  taker: HandoverTaker | undefined,
   onEvent: (event: ThreadEvent) => void,
 ): Promise<VolumeThread> {
   const init: VolumeOptions = {
     name: volume,
-    bytes: parseSize(flags.currentSize) || parseSize(flags.size),
+    bytes: taker?.bytes ?? (parseSize(flags.currentSize) || parseSize(flags.size)),
     timeoutMs: timeoutMs(flags.engineReplicaTimeout),
     ...(flags.localReplica === undefined ? {} : { local: flags.localReplica }),
   };
@@ -205,14 +212,16 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
     log,
   });
   let onEvent: (event: ThreadEvent) => void = () => {};
-  const thread = await startThread(volume, flags, (event) => onEvent(event));
+  const taker = flags.upgrade ? await findTaker(volume, flags, log) : undefined;
+  const thread = await startThread(volume, flags, taker, (event) => onEvent(event));
   const identity = { volumeName: volume, instanceName: global.engineInstanceName };
   const freezer = hostFreezer(volume, () => control.frontend.endpoint, log);
-  await freezer.thawLeftovers();
+  // What a running engine has frozen is no leftover.
+  if (!taker) await freezer.thawLeftovers();
   const control: Controller = new Controller(thread, {
     name: volume,
-    bytes: parseSize(flags.size),
-    currentBytes: parseSize(flags.currentSize),
+    bytes: taker?.bytes ?? parseSize(flags.size),
+    currentBytes: taker ? 0 : parseSize(flags.currentSize),
     revisionCounterDisabled: flags.disableRevCounter,
     salvage: flags.salvageRequested,
     upgrade: flags.upgrade,
@@ -221,6 +230,7 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
     frontend: flags.frontend,
     frontendOptions: options,
     frontendHost: host,
+    ...(taker ? { takeover: taker } : {}),
     log,
     limits: { count: snapshotCount(flags.snapshotMaxCount), bytes: parseSize(flags.snapshotMaxSize || "0") },
     unmapMark: flags.unmapMarkSnapChainRemoved,
@@ -229,14 +239,34 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
     freezer,
   });
   onEvent = (event) => control.onEvent(event);
-  await serveVolume(control, thread, { flags, identity, log, host });
+  const rules = control.options, { frontend } = flags;
+  taker?.use({ thread, rules, frontend, frontendOptions: options, host });
+  await serveVolume(control, thread, { flags, identity, log, host, taker });
+}
+
+/** The running engine that this one is to relieve. Without one this is a start after which the old one is fenced. */
+async function findTaker(volume: string, flags: Flags, log: Logger): Promise<HandoverTaker | undefined> {
+  // What can be wrong with this process must be wrong now, not when the volume is its own.
+  const { hostname, port } = splitListen(flags.listen);
+  if (port > 0) Deno.listen({ hostname, port }).close();
+  const taker = await HandoverTaker.connect(handoverPath(volume), volume, log);
+  if (!taker) log.warn("no running engine hands over; starting beside whatever serves the volume");
+  return taker;
+}
+
+function splitListen(address: string): { hostname: string; port: number } {
+  const parsed = parseAddress(address);
+  return parsed.kind === "tcp"
+    ? { hostname: parsed.host || "0.0.0.0", port: parsed.port }
+    : { hostname: "", port: 0 };
 }
 
 /** Starts, serves until a signal, and leaves in order. */
 async function serveVolume(
   control: Controller,
   thread: VolumeThread,
-  { flags, identity, log, host }: {
+  { flags, identity, log, host, taker }: {
+    taker: HandoverTaker | undefined;
     flags: Flags;
     identity: { volumeName: string; instanceName: string };
     log: Logger;
@@ -261,7 +291,18 @@ async function serveVolume(
   const died = thread.ended.then((reason) => {
     throw new StartError(`the volume cannot go on: ${reason.message}`, 1, { cause: reason });
   });
-  const signal = await Promise.race([ending, died]);
+  const volume = identity.volumeName, listener = taker?.listener ?? listenForHandover(volume, log);
+  const giver = listener === undefined
+    ? undefined
+    : new HandoverGiver(control, thread, { volume, listener, log });
+  const handedOver = giver?.given.then(() => "handed over" as const) ?? new Promise<never>(() => {});
+  let signal: string = await Promise.race([ending, died, handedOver]);
+  await giver?.stop();
+  if (giver?.handedOver) {
+    // Whoever started the other engine ends this one when it has seen that all is well.
+    const linger = new Promise<string>((resolve) => setTimeout(() => resolve("nobody ended it"), LINGER_MS));
+    signal = await Promise.race([ending, linger]);
+  } else if (giver) removeHandoverPlace(volume);
   log.info("closing", { signal });
   died.catch(() => {});
   host.leaving = true;

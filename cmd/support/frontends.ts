@@ -5,7 +5,7 @@
  */
 import type { BlockDevice } from "../../lib/block/device.ts";
 import type { FrontendEvent } from "../../lib/engine/thread.ts";
-import type { Frontend } from "../../lib/frontend/frontend.ts";
+import type { Frontend, Parcel } from "../../lib/frontend/frontend.ts";
 import type { ChapSettings } from "../../lib/frontend/iscsi/chap.ts";
 import { IscsiFrontend, targetNameOf } from "../../lib/frontend/iscsi/target.ts";
 import { LoopFrontend, LoopMemory } from "../../lib/frontend/loop/loop_frontend.ts";
@@ -72,6 +72,8 @@ export interface FrontendOptions {
   readonly serve?: ServedKind;
   /** Whom `iscsi` lets in; absent: everybody. */
   readonly chap?: ChapSettings;
+  /** From an engine whose place this one takes: the frontend goes on with its clients. */
+  readonly handed?: Parcel;
   /** The mounted file system that `loop` serves; added by the main thread. */
   readonly mount?: { readonly fd: number; readonly file: string };
 }
@@ -90,11 +92,13 @@ function kept<Memory>(memories: WeakMap<Io, Memory>, io: Io, make: () => Memory)
 }
 
 function makeLoop(options: FrontendOptions, { io, device, log, notify }: FrontendParts): Frontend {
-  const { mount } = options;
+  const { handed } = options, fd = handed?.descriptors[0];
+  const mount = fd === undefined ? options.mount : { fd, file: "" };
   if (!mount) throw new RangeError("frontend loop: the main thread has mounted nothing");
   if (!markIoFlusher()) log.debug("the thread could not be marked as one that block I/O depends on");
   return new LoopFrontend(io, device, {
     fd: mount.fd,
+    handed: handed !== undefined,
     endpoint: mount.file,
     memory: kept(loopMemories, io, () => new LoopMemory(io)),
     events: {
@@ -104,12 +108,16 @@ function makeLoop(options: FrontendOptions, { io, device, log, notify }: Fronten
   });
 }
 
-function makeIscsi({ listen, chap }: FrontendOptions, { io, pool, device, log }: FrontendParts): Frontend {
+function makeIscsi(
+  { listen, chap, handed }: FrontendOptions,
+  { io, pool, device, log }: FrontendParts,
+): Frontend {
   if (listen.kind !== "tcp") throw new RangeError("frontend iscsi: it listens on HOST:PORT only");
   return new IscsiFrontend(io, pool, device, {
     address: listen,
     targetName: targetNameOf(device.name),
     ...(chap ? { chap } : {}),
+    ...(handed ? { handed } : {}),
     onEvent: ({ kind, connection, initiator, code, message }) =>
       log.info("iscsi", { what: kind, connection, initiator, code, detail: message }),
   });
@@ -119,7 +127,7 @@ function makeIscsi({ listen, chap }: FrontendOptions, { io, pool, device, log }:
 export function makeFrontend(kind: string, options: unknown, parts: FrontendParts): Frontend {
   const { io, pool, device, log } = parts;
   const given = options as FrontendOptions;
-  const { listen: address } = given;
+  const { listen: address, handed } = given, taken = handed ? { handed } : {};
   if (!isFrontend(kind)) {
     throw new RangeError(`frontend "${kind}" does not exist; choose ${FRONTENDS.join(", ")}`);
   }
@@ -132,6 +140,7 @@ export function makeFrontend(kind: string, options: unknown, parts: FrontendPart
       return new NbdFrontend(io, pool, device, {
         address,
         memory: kept(nbdMemories, io, () => new NbdMemory(io)),
+        ...taken,
         onEvent: (event) => log.info("nbd", { event }),
       });
     case "iscsi":
@@ -139,6 +148,7 @@ export function makeFrontend(kind: string, options: unknown, parts: FrontendPart
     case "socket":
       return new SocketFrontend(io, pool, device, {
         address,
+        ...taken,
         onProblem: (error) => log.warn("client", { frontend: kind, problem: error.message }),
       });
   }

@@ -85,6 +85,8 @@ export class ReplicaDisk implements Directory {
    * @throws {UnsupportedFileSystemError} {@linkcode ReplicaLockedError} {@linkcode IoError}
    */
   static create(io: Io, directory: string, options: CreateOptions): void {
+    // One that is open elsewhere is not to be created: a process may start on it before the other one has gone.
+    if (io.files.exists(directory) && readVolumeMeta(io.files, directory)) return;
     makeReplicaDirectory(io.files, directory);
     const lock = lockDirectory(io.files, directory);
     try {

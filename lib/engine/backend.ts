@@ -29,6 +29,8 @@ export interface Backend {
   open(upgrade: boolean, bytes: number): Promise<BackendInfo>;
   /** Of the engine, once it is known: a replica that serves a newer one by then is not closed. */
   generation: number;
+  /** It was opened by an engine whose place this one takes: from now on {@linkcode close} closes it. */
+  inherit(): void;
   /** Closes it if it was opened through this object; somebody else's is left alone. */
   close(): Promise<void>;
   /** Notes durably that a rebuild was begun or ended. A copy with the note is not used at a start. */
@@ -126,6 +128,10 @@ class ReplicaBackend implements Backend {
     const { replica } = await this.#client.unary("replicaOpen", request);
     this.#opened = true;
     return describeReplica(replica);
+  }
+
+  inherit(): void {
+    this.#opened = true;
   }
 
   async close(): Promise<void> {

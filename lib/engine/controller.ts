@@ -185,6 +185,7 @@ export class Controller {
     await takeover.commit();
     this.#endpoint = endpoint;
     this.#frontendUp = endpoint !== "";
+    for (const { backend } of this.#copies.in("RW")) await this.#configure(backend.name);
   }
 
   /** For the engine that takes over in a live upgrade. */
@@ -261,7 +262,8 @@ export class Controller {
     await this.thread.call("resize", { bytes: election.bytes });
     this.#generation = election.generation;
     for (const [, { backend }] of this.#copies.entries()) backend.generation = election.generation;
-    for (const { name } of election.chosen) await this.#configure(this.#copies.find(name).backend);
+    // In a live upgrade clients wait: after it. The running engine has given them these settings, or will again.
+    if (!this.options.takeover) { for (const { name } of election.chosen) await this.#configure(name); }
     const names = election.chosen.map((c) => c.name).filter((name) => this.#copies.get(name)?.mode === "WO");
     if (names.length === 0) throw new StartError("no available backend due to replica error", EXIT_NO_DATA);
     const body: StartBody = { names, generation: election.generation, readFromOne: election.unclean };
@@ -279,7 +281,8 @@ export class Controller {
   }
 
   /** A copy that does not take the settings would act on others than the rest. */
-  async #configure(backend: Backend): Promise<void> {
+  async #configure(name: string): Promise<void> {
+    const { backend } = this.#copies.find(name);
     try {
       await this.changes.push(backend);
     } catch (error) {

@@ -162,6 +162,11 @@ export class Link implements FrameClientOwner, Completer {
     this.#joined = true;
   }
 
+  /** A new generation begins: the next ADOPT goes to all connections again. */
+  rejoin(): void {
+    this.#joined = false;
+  }
+
   /** True while an ADOPT is not answered. */
   get adopting(): boolean {
     return this.#adopting > 0;

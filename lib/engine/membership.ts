@@ -73,6 +73,7 @@ export class Membership implements Completer {
   begin(generation: number): void {
     this.#generation = generation;
     this.#revision = 0;
+    for (const link of this.host.participants()) link.rejoin();
     this.#start();
   }
 

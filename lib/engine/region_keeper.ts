@@ -87,6 +87,17 @@ export class RegionKeeper implements Completer {
     }
   }
 
+  /** Goes on after {@linkcode stop}. */
+  begin(): void {
+    this.#stopped = false;
+    if (!isClean(this.#recent) || !isClean(this.#older)) this.#arm();
+  }
+
+  /** Regions that may differ between copies: written to and not cleaned since. */
+  map(): Uint8Array {
+    return this.#older.map((bits, i) => bits | this.#recent[i]);
+  }
+
   /** Ends. */
   stop(): void {
     this.#stopped = true;

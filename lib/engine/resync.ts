@@ -98,7 +98,7 @@ export class Resync implements CopyPlan {
 
   /** See {@linkcode CopyPlan}: another source means to begin again. */
   stopped(): boolean {
-    return this.#source !== this.volume.replicas.readers[0];
+    return !this.volume.serving || this.#source !== this.volume.replicas.readers[0];
   }
 
   /** See {@linkcode CopyPlan}. */

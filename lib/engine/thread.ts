@@ -10,6 +10,7 @@ import type { Handlers, Reply } from "../io/mailbox_server.ts";
 import type { BufferPool } from "../io/pool.ts";
 import type { MemberRecord } from "./membership.ts";
 import type { ReplicaView } from "./replica_set.ts";
+import { handoverHandlers } from "./handover_thread.ts";
 import { Joining } from "./joining.ts";
 import { ADMIT_RETRY_MS, HOLD_TIMEOUT_MS, RESYNC_RETRY_MS } from "./limits.ts";
 import type { RebuildProgress } from "./rebuild.ts";
@@ -24,6 +25,14 @@ export interface ThreadFrontend {
   readonly endpoint: string;
   /** Stops serving; `done` is called when nothing of it is left. */
   stop(done: () => void): void;
+  /** See `Frontend.suspend`. */
+  suspend(graceMs: number, done: (problem: string) => void): void;
+  /** See `Frontend.parcel`. */
+  parcel(): { readonly state: unknown; readonly descriptors: readonly number[] };
+  /** See `Frontend.resume`. */
+  resume(): void;
+  /** See `Frontend.leave`. */
+  leave(): void;
 }
 
 /** Makes a frontend. @throws when the kind is unknown or it cannot listen */
@@ -92,7 +101,8 @@ export type ThreadEvent =
 export class EngineThread implements VolumeEvents {
   /** The volume. */
   readonly volume: Volume;
-  #frontend: ThreadFrontend | undefined;
+  /** What is up. */
+  frontend: ThreadFrontend | undefined;
   readonly #joining: Joining;
   readonly #dialing = new Map<string, Reply>();
   #starting: Reply | undefined;
@@ -142,6 +152,7 @@ export class EngineThread implements VolumeEvents {
         this.#whenRecorded(reply);
       },
       ...this.#joining.handlers(),
+      ...handoverHandlers(this),
       hold: (_body, reply) => this.#hold(reply),
       release: (body, reply) => {
         if ((body as { forget?: boolean }).forget) volume.journals.clear();
@@ -162,13 +173,13 @@ export class EngineThread implements VolumeEvents {
       info: (_body, reply) => reply.ok(this.info()),
       frontend: (body, reply) => {
         const { kind, options } = body as { kind: string; options: unknown };
-        if (this.#frontend) throw new RangeError("a frontend is up already");
-        this.#frontend = this.makeFrontend(kind, options, volume);
-        reply.ok(this.#frontend.endpoint);
+        if (this.frontend) throw new RangeError("a frontend is up already");
+        this.frontend = this.makeFrontend(kind, options, volume);
+        reply.ok(this.frontend.endpoint);
       },
       stopFrontend: (_body, reply) => {
-        const frontend = this.#frontend;
-        this.#frontend = undefined;
+        const { frontend } = this;
+        this.frontend = undefined;
         if (frontend) frontend.stop(() => reply.ok());
         else reply.ok();
       },

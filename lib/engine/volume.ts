@@ -15,7 +15,7 @@ import type { Completer, Io } from "../io/io.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { LOCAL_READS_PER_TURN, READS_PER_TURN, REPLICA_TIMEOUT_MS, SLOTS } from "./limits.ts";
 import type { Link } from "./link.ts";
-import { Membership, type MembershipHost } from "./membership.ts";
+import { type MemberRecord, Membership, type MembershipHost } from "./membership.ts";
 import { RegionKeeper } from "./region_keeper.ts";
 import { ReplicaSet } from "./replica_set.ts";
 import { Requests } from "./requests.ts";
@@ -67,9 +67,20 @@ export class Volume extends Requests implements BlockDevice, MembershipHost {
 
   /** Begins service with the admitted replicas. They record `generation`; `onRecorded` follows. */
   start(generation: number): void {
-    this.serving = true;
+    this.goOn();
     this.#membership.begin(generation);
+  }
+
+  /** Undoes {@linkcode Volume.retire}, with what is recorded as it is. */
+  goOn(): void {
+    this.serving = true;
     this.#heartbeat.start();
+    this.regions.begin();
+  }
+
+  /** The record of members. */
+  get record(): MemberRecord {
+    return this.#membership.record;
   }
 
   /** Makes a connected replica part of the volume. Before {@linkcode start}, or expect a new record of members. */

@@ -59,6 +59,12 @@ const SILENCE_MS = 60_000;
 /** How often that is looked at, milliseconds. */
 const SILENCE_CHECK_MS = 10_000;
 
+/**
+ * How long a directory stays open when its engine is gone but somebody else is connected, milliseconds: in a live
+ * upgrade that one is about to adopt, or to take back what it had given.
+ */
+const SUCCESSION_MS = 5_000;
+
 /** Most connections and requests of one replica. */
 const MAX_CONNECTIONS = 64;
 const MAX_REQUESTS = 512;
@@ -78,6 +84,8 @@ export class DataService implements FrameHandler {
   #several = false;
   readonly #held: HeldRequests;
   readonly #peerGeneration = new Float64Array(MAX_CONNECTIONS);
+  readonly #connected = new Uint8Array(MAX_CONNECTIONS);
+  #succession: number = NO_TIMER;
   #problem = "";
   /**
    * When the adopted engine was heard last, ms of `io.now()`; checked while one is adopted. One element: a fraction in
@@ -123,6 +131,7 @@ export class DataService implements FrameHandler {
   use(store: ReplicaStore | undefined, state: string): void {
     this.io.cancel(this.#timer);
     this.#timer = NO_TIMER;
+    this.#succeeded();
     this.#store = store;
     this.#state = state;
     this.#generation = 0;
@@ -285,6 +294,7 @@ export class DataService implements FrameHandler {
     if (record.generation < Math.max(this.#generation, durable)) return this.#answer(-Errno.EPERM, who, tag);
     this.#peerGeneration[peer] = record.generation;
     this.#generation = record.generation;
+    this.#succeeded();
     this.#several = (record.copies ?? record.members.length) > 1;
     if (this.#timer === NO_TIMER) this.#timer = this.io.timer(SILENCE_CHECK_MS, this.#watch, 0);
     if (!known || durable !== record.generation || known.revision < record.revision) {
@@ -324,7 +334,29 @@ export class DataService implements FrameHandler {
   onGone(peer: number): void {
     const adopted = this.#generation > 0 && this.#peerGeneration[peer] === this.#generation;
     this.#peerGeneration[peer] = 0;
-    if (adopted && this.#store && !this.#peerGeneration.includes(this.#generation)) this.onAbandoned();
+    this.#connected[peer] = 0;
+    const pending = this.#succession !== NO_TIMER;
+    if (!this.#store || (!adopted && !pending) || this.#peerGeneration.includes(this.#generation)) return;
+    if (!this.#connected.includes(1)) return this.onAbandoned();
+    if (!pending) this.#succession = this.io.timer(SUCCESSION_MS, this.#abandon, 0);
+  }
+
+  /** Nobody came in the place of the engine that is gone. */
+  readonly #abandon: Completer = {
+    complete: () => {
+      this.#succession = NO_TIMER;
+      if (this.#store && !this.#peerGeneration.includes(this.#generation)) this.onAbandoned();
+    },
+  };
+
+  #succeeded(): void {
+    this.io.cancel(this.#succession);
+    this.#succession = NO_TIMER;
+  }
+
+  /** See {@linkcode FrameHandler}. */
+  onCome(peer: number): void {
+    this.#connected[peer] = 1;
   }
 }
 

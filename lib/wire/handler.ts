@@ -29,6 +29,8 @@ export interface FrameHandler {
   ): void;
   /** The text of the Error frame for a failed request. */
   errorText(type: number, offset: number, size: number, result: number): string;
+  /** A connection came. */
+  onCome?(peer: number): void;
   /** A connection is gone; its number may be given to another one from now on. */
   onGone(peer: number): void;
 }

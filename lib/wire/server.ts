@@ -161,8 +161,10 @@ export class FrameServer implements Completer {
       peer = new Peer(this, this.#peers.length, new StreamMemory(this.io, this.#streamSizes));
       this.#peers.push(peer);
     }
-    if (peer) peer.stream = new Stream(this.io, fd, peer.memory, peer, unread);
-    else {
+    if (peer) {
+      peer.stream = new Stream(this.io, fd, peer.memory, peer, unread);
+      this.handler.onCome?.(peer.index);
+    } else {
       this.#onProblem(new WireError(`refused a connection: ${this.#max} are open, which is the limit`));
       this.io.close(fd);
     }

@@ -227,6 +227,7 @@ export function simBackend(calls: Calls, engine: SimEngine, replica: SimReplica)
     get: () => call("get"),
     open: (upgrade, expectedBytes) => call("open", { upgrade, expectedBytes }),
     generation: 0,
+    inherit: () => {},
     close: async () => void await call("close"),
     setRebuilding: async (rebuilding) => void await call("setRebuilding", { rebuilding }),
     describe: () => raw("get", {}),

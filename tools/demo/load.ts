@@ -7,13 +7,15 @@
  * load.ts verify PLACE BYTES STATE                 reads every block and compares it with what STATE says
  * ```
  *
- * PLACE is `file:/path` or `unix:/path`, as for `drover bench`. Every block holds its number and its version; STATE
+ * PLACE is as for `drover bench`, such as `file:/path` or `unix:/path`. Every block holds its number and its version; STATE
  * keeps the version that was acknowledged last, so that a lost or a torn write is found. It prints lines of JSON.
  *
  * @module
  */
 import { FileTarget } from "../../lib/bench/file.ts";
 import { FramesTarget } from "../../lib/bench/frames.ts";
+import { IscsiTarget } from "../../lib/bench/iscsi.ts";
+import { NbdTarget } from "../../lib/bench/nbd.ts";
 import { parsePlace } from "../../lib/bench/place.ts";
 import { BenchError, type Target, type TargetOwner } from "../../lib/bench/target.ts";
 import { errnoText } from "../../lib/io/errno.ts";
@@ -53,7 +55,8 @@ function openTarget(io: Io, place: string, write: boolean, owner: TargetOwner): 
   const parsed = parsePlace(place);
   if (parsed.kind === "file") return new FileTarget(io, 0, parsed.path, { write, direct: true }, owner);
   if (parsed.kind === "frames") return new FramesTarget(io, 0, parsed.address, DEPTH, owner);
-  throw new BenchError(`target "${place}": expected file:/path or unix:/path`);
+  if (parsed.kind === "nbd") return new NbdTarget(io, 0, parsed, DEPTH, owner);
+  return new IscsiTarget(io, 0, parsed, DEPTH, owner);
 }
 
 /** Writes what a block holds at a version. */
