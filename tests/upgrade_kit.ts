@@ -49,12 +49,12 @@ export class Stage implements AsyncDisposable {
   static async start(options: StageOptions): Promise<Stage> {
     const stage = new Stage(options);
     try {
-      stage.listen = await stage.#chooseListen();
+      stage.listen = stage.#chooseListen();
       const count = options.replicas ?? 2;
       stage.replicas = await Promise.all(
         Array.from({ length: count }, (_, i) => stage.startReplica(stage.directory(i))),
       );
-      stage.engine = await stage.startEngine([]);
+      stage.engine = stage.startEngine([]);
       await stage.ready(stage.engine);
       return stage;
     } catch (error) {
@@ -93,7 +93,7 @@ export class Stage implements AsyncDisposable {
     return this.path(`r${i}`);
   }
 
-  async #chooseListen(): Promise<string> {
+  #chooseListen(): string {
     const { frontend } = this.options;
     if (frontend === "socket") return `unix:${this.path("vol.sock")}`;
     const [port = 0] = freePorts(1);
@@ -123,11 +123,11 @@ export class Stage implements AsyncDisposable {
   }
 
   /** Starts an engine beside the running one. @param extra arguments such as `--upgrade` */
-  async startEngine(
+  startEngine(
     extra: readonly string[],
     replicas: readonly StageReplica[] = this.replicas,
     env: Record<string, string> = {},
-  ): Promise<LoggedProcess> {
+  ): LoggedProcess {
     const { frontend } = this.options, [port = 0] = freePorts(1);
     const process = spawnDeno("cmd/engine.ts", [
       "controller",
@@ -153,7 +153,7 @@ export class Stage implements AsyncDisposable {
 
   /** A new engine takes the volume over, and the old one is ended as an instance manager does it. */
   async upgrade(replicas: readonly StageReplica[] = this.replicas): Promise<void> {
-    const next = await this.startEngine(["--upgrade"], replicas);
+    const next = this.startEngine(["--upgrade"], replicas);
     await this.ready(next);
     assert.match(next.output, /took the volume over/);
     await this.engine.waitForOutput(/the volume was handed over/);

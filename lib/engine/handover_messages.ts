@@ -73,6 +73,8 @@ export interface ParcelMessage {
 
 /** What is too long for a message. */
 export interface Baggage {
+  /** What is served: `Frontend.kind`, whatever the frontend is called outside; "" without one. */
+  readonly served: string;
   /** See `Parcel.state`; null without a frontend. */
   readonly frontend: unknown;
   /** Dirty regions, base64. */

@@ -44,7 +44,7 @@ export interface Packed {
 
 /** Body of `unpack`. */
 export interface UnpackBody {
-  /** Kind of the frontend, "" for none. */
+  /** Kind of the frontend as it is called outside, "" for none. */
   readonly kind: string;
   /** What it would be made of without a handover. */
   readonly options: unknown;
@@ -74,7 +74,7 @@ export function handoverHandlers(host: HandoverHost): Handlers {
       volume.regions.adopt(new Uint8Array(Buffer.from(baggage.regions, "base64")));
       if (kind !== "") {
         const handed = { state: baggage.frontend, descriptors };
-        host.frontend = host.makeFrontend(kind, { ...options as object, handed }, volume);
+        host.frontend = host.makeFrontend(baggage.served, { ...options as object, handed }, volume);
       }
       reply.ok();
     },
@@ -116,6 +116,7 @@ class Rest implements Completer {
     try {
       const parcel = frontend?.parcel();
       const baggage: Baggage = {
+        served: frontend?.kind ?? "",
         frontend: parcel?.state ?? null,
         regions: Buffer.from(volume.regions.map()).toString("base64"),
       };

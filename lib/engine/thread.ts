@@ -21,6 +21,8 @@ import type { VolumeEvents, VolumeOptions } from "./volume_options.ts";
 
 /** A frontend as the engine needs it; the rooms of the frontends implement it. */
 export interface ThreadFrontend {
+  /** See `Frontend.kind`. */
+  readonly kind: string;
   /** Where hosts find the disk. */
   readonly endpoint: string;
   /** Stops serving; `done` is called when nothing of it is left. */

@@ -17,7 +17,7 @@ import { FramesTarget } from "../../lib/bench/frames.ts";
 import { IscsiTarget } from "../../lib/bench/iscsi.ts";
 import { NbdTarget } from "../../lib/bench/nbd.ts";
 import { parsePlace } from "../../lib/bench/place.ts";
-import { BenchError, type Target, type TargetOwner } from "../../lib/bench/target.ts";
+import type { BenchError, Target, TargetOwner } from "../../lib/bench/target.ts";
 import { errnoText } from "../../lib/io/errno.ts";
 import { FilesLibc } from "../../lib/io/files_libc.ts";
 import type { Completer, Io } from "../../lib/io/io.ts";
