@@ -78,7 +78,7 @@ export const PROGRAMS: readonly Program[] = [
     entry: "cmd/instance_manager.ts",
     purpose: "starts and watches the engines and replicas of a node",
     permissions: ["-A"],
-    v8: [],
+    v8: SMALL_YOUNG_GENERATION,
   },
   {
     name: "manager",
