@@ -122,7 +122,7 @@ class Serving {
     } catch (error) {
       throw this.#explain(error);
     }
-    const health = await stack.look();
+    const health = await stack.firstLook();
     if (record.state === "creating") writeRecord(this.record = { ...record, state: "ready" });
     this.#announce(stack, health);
     this.#display.say(`ready after ${((performance.now() - begin) / 1000).toFixed(1)} s: ${health.endpoint}`);

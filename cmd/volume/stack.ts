@@ -84,6 +84,8 @@ const OUT_STOP_MS = 10_000;
 const CHANGE_MS = 75_000;
 /** Time limit of a look at the engine, milliseconds. */
 const LOOK_MS = 5_000;
+/** Looks at an engine that was just started, until it counts as hanging. */
+const FIRST_LOOKS = 24;
 /** Time limit for taking the frontend down, milliseconds: caches of the host are written first. */
 const FRONTEND_STOP_MS = 120_000;
 
@@ -190,6 +192,22 @@ export class VolumeStack {
     const health = await lookAt(this.#connected(), (address) => this.#nameOf(address));
     this.#bytes = health.bytes;
     return health;
+  }
+
+  /**
+   * Looks at an engine that was just started: on a busy machine the first answers may be late.
+   * @throws {RpcError} when it ended, or stayed silent; everything is ended then
+   */
+  async firstLook(): Promise<VolumeHealth> {
+    for (let looks = 1;; looks++) {
+      try {
+        return await this.look();
+      } catch (error) {
+        if (looks < FIRST_LOOKS && this.engine?.running) continue;
+        await this.stop();
+        throw error;
+      }
+    }
   }
 
   #nameOf(address: string): string {

@@ -5,7 +5,7 @@
  * @module
  */
 import { findProgram } from "../../tests/support/needs.ts";
-import { GO_PEERS, PEER_DIRECTORY, PEERS } from "../peers.ts";
+import { GO_PEERS, type Peer, PEER_DIRECTORY, PEERS } from "../peers.ts";
 
 /** Seconds to wait for another package manager that is at work. */
 const LOCK_SECONDS = 120;
@@ -20,9 +20,9 @@ async function apt(args: readonly string[]): Promise<{ success: boolean; said: s
   return { success: output.success, said: decoder.decode(output.stdout) + decoder.decode(output.stderr) };
 }
 
-async function notInstalled(): Promise<string[]> {
+async function notInstalled(peers: readonly Peer[]): Promise<string[]> {
   const output = await new Deno.Command("dpkg-query", {
-    args: ["-W", "-f", "${Package} ${db:Status-Status}\n", ...PEERS.map((peer) => peer.package)],
+    args: ["-W", "-f", "${Package} ${db:Status-Status}\n", ...peers.map((peer) => peer.package)],
     stdin: "null",
     stderr: "null",
   }).output();
@@ -30,7 +30,7 @@ async function notInstalled(): Promise<string[]> {
     new TextDecoder().decode(output.stdout).split("\n").filter((line) => line.endsWith(" installed"))
       .map((line) => line.split(" ")[0]),
   );
-  return PEERS.map((peer) => peer.package).filter((name) => !installed.has(name));
+  return peers.map((peer) => peer.package).filter((name) => !installed.has(name));
 }
 
 /** Time limit of one build, milliseconds. */
@@ -66,15 +66,16 @@ async function buildPeers(say: (line: string) => void): Promise<void> {
 
 /** Installs what is missing. Never fails: tests that miss something are skipped and say so. */
 export async function installPeers(say: (line: string) => void): Promise<void> {
-  await installPackages(say);
+  await installPackages(say, PEERS);
   await buildPeers(say);
 }
 
-async function installPackages(say: (line: string) => void): Promise<void> {
+/** Installs Debian packages, where that is possible. Never fails; says what is missing still. */
+export async function installPackages(say: (line: string) => void, peers: readonly Peer[]): Promise<void> {
   if (findProgram("dpkg-query") === null || findProgram("apt-get") === null) {
     return say("peers: not a Debian system; tests whose peers are missing are skipped");
   }
-  const wanted = await notInstalled();
+  const wanted = await notInstalled(peers);
   if (wanted.length === 0) return say("peers: all installed");
   if (Deno.uid() !== 0) {
     return say(
@@ -89,7 +90,7 @@ async function installPackages(say: (line: string) => void): Promise<void> {
     // One package that this release does not have must not keep the others away.
     if (!result.success) { for (const name of wanted) await apt([...install, name]); }
   }
-  const still = await notInstalled();
+  const still = await notInstalled(peers);
   if (still.length === 0) return;
   say(`peers: could not be installed, their tests are skipped: ${still.join(" ")}`);
   say(result.said.trimEnd().split("\n").slice(-3).map((line) => `peers: apt-get: ${line}`).join("\n"));
