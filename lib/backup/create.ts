@@ -12,6 +12,9 @@
  * | 6    | the backup's record, complete                              | a whole backup                                 |
  * | 7    | the volume's record names it as the last one               | the next one builds on an older one            |
  *
+ * The last block of a volume whose size is no multiple of the block size is filled up with zeros. Longhorn has no such
+ * volumes, and refuses to restore them.
+ *
  * Changed blocks come from the source's map of what was written since the snapshot of the last backup; data is not
  * compared. Blocks of the last backup are never dropped, so a trimmed region stays until a full backup.
  *
@@ -45,6 +48,8 @@ import { blocksOf, mergeBlocks, Uploader } from "./upload.ts";
 
 /** Share of the blocks in the progress, in percent; the rest are records. */
 const BLOCKS_PERCENT = 95;
+/** A volume is a multiple of this, in bytes. */
+const SECTOR_BYTES = 512;
 /** Pause between two looks at a collection that is under way, in milliseconds. */
 const COLLECTION_POLL_MS = 1_000;
 /** Listings may show a block for so long after it was removed, in milliseconds. */
@@ -62,10 +67,9 @@ function checkOptions(source: BlockSource, options: CreateOptions): { blockBytes
       `a block size of ${blockBytes} bytes is not possible: use a multiple of ${SOURCE_UNIT} up to ${MAX_BLOCK_BYTES}`,
     );
   }
-  if (source.bytes <= 0 || source.bytes % blockBytes !== 0) {
+  if (source.bytes <= 0 || source.bytes % SECTOR_BYTES !== 0) {
     throw new BackupInputError(
-      `volume ${options.volume} has ${source.bytes} bytes, which is no multiple of the block size ${blockBytes}: ` +
-        `choose another block size`,
+      `volume ${options.volume} has ${source.bytes} bytes, which is no multiple of ${SECTOR_BYTES}`,
     );
   }
   return { blockBytes, lanes: laneCount(options.concurrency) };

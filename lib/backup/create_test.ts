@@ -196,7 +196,7 @@ Deno.test("sizes and names that cannot be are refused before anything is written
   const volume = sample(), store = new MemoryStore();
   const wrong: Partial<CreateOptions>[] = [
     { blockBytes: 5000 },
-    { blockBytes: 3 * 4096 },
+    { blockBytes: 128 * 1024 * 1024 },
     { blockBytes: 0 },
     { volume: "../x" },
     { name: "a/b" },
@@ -207,4 +207,19 @@ Deno.test("sizes and names that cannot be are refused before anything is written
     await assert.rejects(attempt, BackupInputError, JSON.stringify(more));
   }
   assert.deepEqual(store.paths(), []);
+});
+
+Deno.test("a volume may end within a block: the rest of that is zeros and is not restored", async () => {
+  const volume = new TestVolume(9), store = new MemoryStore();
+  for (const unit of [0, 8]) volume.write(unit, unit + 1);
+  volume.snapshot("s1");
+  volume.write(8, 50);
+  volume.snapshot("s2");
+  for (const snapshot of ["s1", "s2"]) {
+    await createBackup(store.open(), volume.source(snapshot), options(snapshot));
+    assert.deepEqual(await restored(store, `b-${snapshot}`, volume.bytes), volume.content(snapshot));
+  }
+  const sink = new MemorySink(volume.content("s1"));
+  await restoreDelta(store.open(), sink, { volume: "vol1", from: "b-s1", to: "b-s2", ...FAST });
+  assert.deepEqual(sink.content, volume.content("s2"));
 });

@@ -142,7 +142,8 @@ async function restoreStep(
     if (!plan.sinkIsZero) await sink.zero(offset, length);
     return checksum === undefined ? 0 : 1;
   }
-  await sink.write(offset, await reader.read({ offset, checksum }, signal));
+  const data = await reader.read({ offset, checksum }, signal);
+  await sink.write(offset, data.subarray(0, length));
   return 1;
 }
 
@@ -168,7 +169,7 @@ async function prepareDelta(target: Target, options: DeltaOptions): Promise<Prep
   ];
   const volumeBytes = (await loadVolume(target, volume)).bytes;
   const blockBytes = checkedBlockBytes(record, volumeBytes);
-  const steps = deltaSteps(before, record, blockBytes);
+  const steps = deltaSteps(before, record, blockBytes, volumeBytes);
   return {
     record,
     volumeBytes,

@@ -12,7 +12,7 @@ import { type BackupRecord, blockBytesOf, type BlockRef } from "./records.ts";
 export interface RestoreStep {
   /** First byte. */
   readonly offset: number;
-  /** Number of bytes. */
+  /** Number of bytes: less than a block where the volume ends within it. */
   readonly length: number;
   /** The block; undefined: zeros. */
   readonly checksum: string | undefined;
@@ -29,7 +29,7 @@ export function checkedBlockBytes(record: BackupRecord, volumeBytes: number): nu
         `a block at ${offset} is not at a multiple of the block size ${blockBytes}`,
       );
     }
-    if (offset + blockBytes > volumeBytes) {
+    if (offset >= volumeBytes) {
       throw new RecordError(path, `a block at ${offset} lies beyond the volume's ${volumeBytes} bytes`);
     }
   }
@@ -50,15 +50,20 @@ export function fullSteps(
   };
   for (const { offset, checksum } of record.blocks) {
     gapTo(offset);
-    steps.push({ offset, length: blockBytes, checksum });
-    end = offset + blockBytes;
+    end = Math.min(offset + blockBytes, volumeBytes);
+    steps.push({ offset, length: end - offset, checksum });
   }
   gapTo(volumeBytes);
   return steps;
 }
 
 /** Steps from one backup to another: what differs is written, what is gone is zeroed. */
-export function deltaSteps(from: BackupRecord, to: BackupRecord, blockBytes: number): RestoreStep[] {
+export function deltaSteps(
+  from: BackupRecord,
+  to: BackupRecord,
+  blockBytes: number,
+  volumeBytes: number,
+): RestoreStep[] {
   const before = blockBytesOf(backupPath(from.volumeName, from.name), from);
   if (from.blocks.length > 0 && before !== blockBytes) {
     throw new BackupInputError(
@@ -67,17 +72,21 @@ export function deltaSteps(from: BackupRecord, to: BackupRecord, blockBytes: num
     );
   }
   const steps: RestoreStep[] = [];
+  const step = (offset: number, checksum: string | undefined): void => {
+    const length = Math.min(blockBytes, volumeBytes - offset);
+    if (length > 0) steps.push({ offset, length, checksum });
+  };
   let f = 0, t = 0;
   for (;;) {
     const old: BlockRef | undefined = from.blocks[f], young: BlockRef | undefined = to.blocks[t];
     if (old === undefined && young === undefined) return steps;
     if (young === undefined || (old !== undefined && old.offset < young.offset)) {
-      steps.push({ offset: (old as BlockRef).offset, length: blockBytes, checksum: undefined });
+      step((old as BlockRef).offset, undefined);
       f++;
       continue;
     }
     const same = old?.offset === young.offset;
-    if (!same || old.checksum !== young.checksum) steps.push({ ...young, length: blockBytes });
+    if (!same || old.checksum !== young.checksum) step(young.offset, young.checksum);
     if (same) f++;
     t++;
   }

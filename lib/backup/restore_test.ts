@@ -245,6 +245,21 @@ peerTest("qemu-img finds a qcow2 file sound and equal to the raw one", { needs: 
   }
 });
 
+peerTest("a file of a volume that ends within a block ends there too", { needs: ["qemu-img"] }, async () => {
+  using directory = tempDir();
+  const raw = directory.join("raw"), image = directory.join("qcow2");
+  const volume = new TestVolume(21), store = new MemoryStore();
+  for (const unit of [2, 20]) volume.write(unit, unit);
+  volume.snapshot("s1");
+  const options = { volume: "v", snapshot: "s1", name: "b1", blockBytes: BLOCK, ...FAST };
+  await createBackup(store.open(), volume.source("s1"), options);
+  await restoreToFile(store.open(), { ...NAME, path: raw, format: "raw" });
+  assert.deepEqual(new Uint8Array(Deno.readFileSync(raw)), volume.content("s1"));
+  await restoreToFile(store.open(), { ...NAME, path: image, format: "qcow2" });
+  await run("qemu-img", ["check", "-f", "qcow2", image]);
+  await run("qemu-img", ["compare", "-s", "-f", "raw", "-F", "qcow2", raw, image]);
+});
+
 peerTest("a qcow2 file of a large volume has all its tables", { needs: ["qemu-img"] }, async () => {
   using directory = tempDir();
   const path = directory.join("image");

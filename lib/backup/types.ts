@@ -59,7 +59,10 @@ export interface CreateOptions extends OperationOptions, LockOptions {
    * with it; giving the name of a complete one of the same snapshot returns that.
    */
   readonly name?: string;
-  /** Size of a block in bytes. Default 2 MiB; a multiple of 4096 that the volume's size is a multiple of. */
+  /**
+   * Size of a block in bytes, a multiple of 4096. Default 2 MiB. Longhorn restores only volumes whose size is a multiple
+   * of it.
+   */
   readonly blockBytes?: number;
   /** Compression of the volume's blocks. The volume's first backup fixes it; later requests are ignored. Default lz4. */
   readonly compression?: Compression;

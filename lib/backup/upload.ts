@@ -83,7 +83,8 @@ export class Uploader {
   async #block(offset: number, signal: AbortSignal): Promise<string> {
     const { source, codec, blockBytes } = this.#context;
     const data: Bytes = new Uint8Array(blockBytes);
-    await source.read(offset, data);
+    // The volume may end within its last block; the rest of that is zeros.
+    await source.read(offset, data.subarray(0, Math.min(blockBytes, source.bytes - offset)));
     const hashed = await codec.hash(data);
     let handled = this.#handled.get(hashed.checksum);
     if (handled === undefined) {
