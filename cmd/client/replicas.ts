@@ -128,9 +128,12 @@ export function replicaCommands(root: Command): void {
     .action((address: string, _flags, command: Command) => update(address, command.optsWithGlobals()));
   root.command("replica-rebuild-status").alias("rebuild-status")
     .description("how far replicas that are being added are, as JSON")
-    .action(async (_flags, command: Command) =>
-      printJson(sorted(await withEngine(command.optsWithGlobals(), rebuildStatus)))
-    );
+    .action(async (_flags, command: Command) => {
+      const states = Object.entries(await withEngine(command.optsWithGlobals(), rebuildStatus));
+      printJson(
+        sorted(Object.fromEntries(states.map(([address, { pace: _, ...plain }]) => [address, plain]))),
+      );
+    });
   root.command("sync-agent-server-reset").description(
     "forget the states of jobs that ended, on every replica",
   )

@@ -5,7 +5,7 @@
  * @module
  */
 import { resolve } from "node:path";
-import { rebuildStatus } from "../../lib/client/rebuild.ts";
+import { type RebuildStatus, rebuildStatus } from "../../lib/client/rebuild.ts";
 import { lockDirectory } from "../../lib/disk/lock.ts";
 import { FilesLibc } from "../../lib/io/files_libc.ts";
 import { deleteReplica } from "../../lib/replica/remove.ts";
@@ -27,6 +27,7 @@ import {
 import { openServed } from "../volume/served.ts";
 import { findVolume, type ShowFlags } from "../volume/show.ts";
 import { whoUses } from "../volume/use.ts";
+import { describePace } from "./show.ts";
 
 /** A change that was not made, or not to its end. */
 export class CopyError extends Error {
@@ -79,17 +80,18 @@ async function untilComplete(record: VolumeRecord, { name }: ReplicaPlace, flags
     if (state === "stopped" || state === "faulted") {
       throw new CopyError(`volume ${record.name} is ${state}; copy ${name} is filled when it runs again`);
     }
-    if (copy?.state === "rebuilding") percent = await percentOf(record.name, name, flags) ?? percent;
-    progress.show(percent, copy?.state === "rebuilding" ? "" : "about to begin");
+    const status = copy?.state === "rebuilding" ? await statusOf(record.name, name, flags) : undefined;
+    percent = status?.progress ?? percent;
+    progress.show(percent, copy?.state === "rebuilding" ? describePace(status?.pace) : "about to begin");
     await moment();
   }
 }
 
-async function percentOf(volume: string, name: string, flags: ShowFlags): Promise<number | undefined> {
+async function statusOf(volume: string, name: string, flags: ShowFlags): Promise<RebuildStatus | undefined> {
   try {
     using served = openServed(volume, flags);
     const states = Object.entries(await rebuildStatus(served.engine));
-    return states.find(([address]) => served.nameOf(address) === name)?.[1].progress;
+    return states.find(([address]) => served.nameOf(address) === name)?.[1];
   } catch {
     return undefined; // It is just changing. What matters is asked again.
   }

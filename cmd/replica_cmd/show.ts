@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { rebuildStatus } from "../../lib/client/rebuild.ts";
+import { type RebuildPace, rebuildStatus } from "../../lib/client/rebuild.ts";
 import { formatSize } from "../support/sizes.ts";
 import { formatTable } from "../support/table.ts";
 import { inspectVolume } from "../volume/inspect.ts";
@@ -25,6 +25,15 @@ export async function listCopies(volume: string, flags: ShowFlags): Promise<void
   console.log(formatTable(["REPLICA", "STATE", "ON DISK", "PROCESS", "DIRECTORY"], rows, new Set([2])));
 }
 
+/** `1.2 GiB of 10 GiB, 350 MiB/s, 26 s left`; "" when nothing is known. */
+export function describePace(pace: RebuildPace | undefined): string {
+  if (!pace) return "";
+  const parts = [`${formatSize(pace.bytesDone)} of ${formatSize(pace.bytesTotal)}`];
+  if (pace.bytesPerSecond > 0) parts.push(`${formatSize(pace.bytesPerSecond)}/s`);
+  if (pace.secondsLeft > 0) parts.push(`${Math.ceil(pace.secondsLeft)} s left`);
+  return parts.join(", ");
+}
+
 /** `drover replica rebuild-status VOLUME` */
 export async function rebuildsOf(volume: string, flags: ShowFlags): Promise<void> {
   checkOutput(flags);
@@ -41,8 +50,9 @@ export async function rebuildsOf(volume: string, flags: ShowFlags): Promise<void
     one.replica,
     // Without files to copy, the engine fills it block by block and tells no percentage.
     one.error !== "" ? "error" : one.isRebuilding ? `${one.progress} %` : "filling",
+    describePace(one.pace) || "-",
     one.fromReplicaAddressList.join(", ") || "-",
     one.error || "-",
   ]);
-  console.log(formatTable(["REPLICA", "PROGRESS", "FROM", "ERROR"], rows));
+  console.log(formatTable(["REPLICA", "PROGRESS", "PACE", "FROM", "ERROR"], rows));
 }

@@ -4,12 +4,18 @@
  * @module
  */
 import { Command, CommanderError } from "commander";
+import { Level, setLogLevel } from "../../lib/log/log.ts";
 import { VERSION } from "../../lib/engine/version.ts";
 
 /** Status of a process that did not do what was asked. */
 export const EXIT_FAILURE = 1;
 /** Status of a process whose command line makes no sense. */
 export const EXIT_USAGE = 2;
+
+/** Commands for people say themselves what came out; the log shows only what is worse, unless it is asked for. */
+export function quietLog(): void {
+  if (!Deno.env.get("DROVER_LOG_LEVEL")) setLogLevel(Level.WARN);
+}
 
 /** A mistake of the user: message only, no stack. */
 export class UsageError extends Error {

@@ -4,7 +4,7 @@
  * @module
  */
 import { readChap } from "../support/chap.ts";
-import { UsageError } from "../support/program.ts";
+import { quietLog, UsageError } from "../support/program.ts";
 import { formatSize } from "../support/sizes.ts";
 import {
   checkSame,
@@ -69,6 +69,7 @@ const ATTEMPTS = 3;
 /** The command. @returns when the volume has ended in order */
 export async function serveVolume(name: string, flags: ServeFlags): Promise<void> {
   checkVolumeName(name);
+  quietLog();
   if (flags.ioMode !== "direct" && flags.ioMode !== "cached") {
     throw new UsageError(`--io-mode ${flags.ioMode}: expected direct or cached`);
   }

@@ -4,7 +4,7 @@
  * @module
  */
 import { EngineClient } from "../../lib/client/engine.ts";
-import { Level, setLogLevel } from "../../lib/log/log.ts";
+import { quietLog } from "../support/program.ts";
 import type { VolumeRecord } from "./record.ts";
 import { findVolume, type ShowFlags } from "./show.ts";
 import { type RunningVolume, whoUses } from "./use.ts";
@@ -40,8 +40,7 @@ export function openServed(name: string, flags: Pick<ShowFlags, "dir">): ServedV
   if (running === "starting") {
     throw new NotServedError(`volume ${name} is just starting; try again in a moment`);
   }
-  // The drivers log what they do. Here the command itself says what came out.
-  setLogLevel(Level.ERROR);
+  quietLog();
   const engine = new EngineClient(running.control, { volumeName: record.name });
   return {
     record,

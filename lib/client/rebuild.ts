@@ -67,6 +67,20 @@ export interface RebuildStatus {
   readonly fromReplicaAddress: string;
   /** All sources. */
   readonly fromReplicaAddressList: readonly string[];
+  /** How fast it is; only Drover's replicas tell, and only while files are copied. */
+  readonly pace?: RebuildPace;
+}
+
+/** How fast a rebuild is. */
+export interface RebuildPace {
+  /** Bytes of data in all files. */
+  readonly bytesTotal: number;
+  /** How many of them are in place. */
+  readonly bytesDone: number;
+  /** Data put in place lately; 0 = not known. */
+  readonly bytesPerSecond: number;
+  /** What the rest takes at this rate; 0 = not known. */
+  readonly secondsLeft: number;
 }
 
 /**
@@ -193,6 +207,7 @@ export async function rebuildStatus(engine: EngineClient): Promise<Record<string
         state: status.state,
         fromReplicaAddress: status.fromReplicaAddress,
         fromReplicaAddressList: [...status.fromReplicaAddressList],
+        ...(status.droverBytesTotal > 0 ? { pace: paceOf(status) } : {}),
       };
     } catch (error) {
       result[address] = {
@@ -206,6 +221,15 @@ export async function rebuildStatus(engine: EngineClient): Promise<Record<string
     }
   }
   return result;
+}
+
+function paceOf(status: ptypes.ReplicaRebuildStatusResponse): RebuildPace {
+  return {
+    bytesTotal: status.droverBytesTotal,
+    bytesDone: status.droverBytesDone,
+    bytesPerSecond: status.droverBytesPerSecond,
+    secondsLeft: status.droverSecondsLeft,
+  };
 }
 
 /**
