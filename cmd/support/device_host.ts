@@ -73,12 +73,24 @@ interface Up {
   readonly attachment: Attachment;
 }
 
+/** What one engine gives to the next, as JSON. */
+interface Given {
+  /** A carrier's name. */
+  readonly carrier: string;
+  /** What it has attached: an {@linkcode Attachment}, or what {@linkcode LoopHost} gives. */
+  readonly attachment: unknown;
+  /** What the volume thread serves for it. */
+  readonly served?: Partial<FrontendOptions>;
+}
+
 /** See the module text. Kinds without a share of the host's pass through. */
 export class DeviceHost implements FrontendHost {
   readonly #options: DeviceHostOptions;
   readonly #path: string;
   #leaving = false;
   #up: Up | undefined;
+  /** What the volume thread serves for the carrier, for an engine that takes over. */
+  #served: Partial<FrontendOptions> = {};
   /** The carrier is a loop device, which {@linkcode LoopHost} cares for. */
   #looped = false;
 
@@ -102,7 +114,10 @@ export class DeviceHost implements FrontendHost {
   ): Promise<string> {
     if (!isDeviceFrontend(kind)) return await this.#options.loop.start(kind, options, inThread);
     const given = options as FrontendOptions;
-    const serve: Serve = (serve, changes) => inThread({ ...given, ...changes, serve });
+    const serve: Serve = (serve, changes) => {
+      this.#served = { ...changes, serve };
+      return inThread({ ...given, ...this.#served });
+    };
     const { volume, run, context } = this.#options;
     const old = readDeviceRecord(run, volume);
     const chosen = await chooseCarrier(kind, this.#options.carrier, context);
@@ -253,7 +268,15 @@ export class DeviceHost implements FrontendHost {
   give(kind: string): unknown {
     if (!isDeviceFrontend(kind)) return this.#options.loop.give(kind);
     if (this.#looped) return { carrier: "loop", attachment: this.#options.loop.give("loop") };
-    return this.#up ? { carrier: this.#up.carrier.kind, attachment: this.#up.attachment } : null;
+    if (!this.#up) return null;
+    const { carrier, attachment } = this.#up;
+    return { carrier: carrier.kind, attachment, served: withPort(this.#served, attachment.details.port) };
+  }
+
+  /** See {@linkcode FrontendHost.optionsFor}. */
+  optionsFor(kind: string, given: unknown, options: unknown): unknown {
+    if (!isDeviceFrontend(kind) || !given) return options;
+    return { ...options as FrontendOptions, ...(given as Given).served };
   }
 
   /** See {@linkcode FrontendHost.forget}. */
@@ -267,7 +290,7 @@ export class DeviceHost implements FrontendHost {
   take(kind: string, given: unknown): void {
     if (!isDeviceFrontend(kind)) return this.#options.loop.take(kind, given);
     if (!given) return;
-    const { carrier, attachment } = given as { carrier: string; attachment: unknown };
+    const { carrier, attachment, served = {} } = given as Given;
     const known = CARRIERS.find((one) => one === carrier);
     if (known === undefined) {
       throw new HostError(`the engine that gives the volume away uses a carrier ${carrier}`);
@@ -278,6 +301,7 @@ export class DeviceHost implements FrontendHost {
     }
     const made = this.#options.makeCarrier(known, (kind as DeviceFrontend) !== "tgt-iscsi");
     this.#up = { carrier: made, attachment: attachment as Attachment };
+    this.#served = served;
     this.#record(made, this.#up.attachment);
   }
 
@@ -285,6 +309,14 @@ export class DeviceHost implements FrontendHost {
   onEvent(event: FrontendEvent): void {
     this.#options.loop.onEvent(event);
   }
+}
+
+/** Where it really listens, when any port was asked for. */
+function withPort(served: Partial<FrontendOptions>, port: unknown): Partial<FrontendOptions> {
+  const { listen } = served;
+  return listen?.kind === "tcp" && typeof port === "number"
+    ? { ...served, listen: { ...listen, port } }
+    : served;
 }
 
 function target({ name, major, minor }: CarriedDevice): { path: string; major: number; minor: number } {

@@ -34,7 +34,7 @@ class FakeCarrier implements Carrier {
   }
 
   async attach(serve: Serve): Promise<Attachment> {
-    await serve("socket", {});
+    await serve("socket", { listen: { kind: "tcp", host: "h", port: 0 } });
     this.#do("attach");
     return ATTACHED;
   }
@@ -234,6 +234,11 @@ peerTest(
     const node = new Node(directory), old = node.engine(1), next = node.engine(2);
     await node.start(old);
     const given = JSON.parse(JSON.stringify(old.give("nbd-blockdev")));
+    const options = next.optionsFor("nbd-blockdev", given, {
+      listen: { kind: "unix", path: "/y" },
+      chap: null,
+    });
+    assert.deepEqual(options, { listen: { kind: "tcp", host: "h", port: 5 }, chap: null, serve: "socket" });
     next.take("nbd-blockdev", given);
     old.forget();
     node.take();

@@ -39,6 +39,11 @@ export interface FrontendHost {
    * @throws when this kind cannot be handed over
    */
   give(kind: string): unknown;
+  /**
+   * The options for the part in the volume thread that goes with what another engine gave; asked before `take`.
+   * Default: the options of this engine, unchanged.
+   */
+  optionsFor?(kind: string, given: unknown, options: unknown): unknown;
   /** What was given belongs to another engine now: from here on nothing of it may be touched, at the end least of all. */
   forget(): void;
   /** Takes over what another engine gave, instead of `start`. */

@@ -178,14 +178,15 @@ export class HandoverTaker implements Takeover {
 
   /** See {@linkcode Takeover.frontend}. */
   async frontend(kind: string): Promise<string> {
-    const parcel = this.#parcel, { thread, frontendOptions: options, host } = this.#with;
+    const parcel = this.#parcel, { thread, host } = this.#with;
     if (!parcel) return "";
     if (parcel.frontend.kind !== "" && parcel.frontend.kind !== kind) {
       throw new StartError(`the running engine has the frontend "${parcel.frontend.kind}", not "${kind}"`, 1);
     }
+    const own = this.#with.frontendOptions;
     const body: UnpackBody = {
       kind: parcel.frontend.kind,
-      options,
+      options: host?.optionsFor?.(parcel.frontend.kind, parcel.frontend.host, own) ?? own,
       memory: this.#memory,
       descriptors: this.#descriptors,
     };
