@@ -38,7 +38,7 @@
  * | size | `syncData`, `sync`; a `writeDurable` as far as it reaches | any size the file had since, or one on the way there |
  * | a cut (`truncate`) | `syncData`, `sync` | done, or undone with the contents back |
  * | punched, zeroed or preallocated pages | `syncData`, `sync` | old or new, per page |
- * | pages written for the first time | `syncData`, `sync` | data, a hole, or unwritten space (reads as zeros) |
+ * | pages written for the first time | `syncData`, `sync` | all of it, a hole, or unwritten space (reads as zeros) |
  * | a name (create, link, rename, unlink, mkdir, rmdir) | `syncDirectory` of every directory it is in | `ordered`: lost with all later ones; `weak`: lost with those that build on it |
  * | rename | | done or not, never half |
  * | name of a synced file | `syncDirectory`; the file's sync only by luck (`fileSyncCommitsNames`) | lost |

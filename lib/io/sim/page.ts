@@ -85,10 +85,14 @@ export class Page {
     this.lost = 0;
   }
 
-  /** Makes the dirty ones of these sectors durable. A page that is not DATA goes as a whole or not at all. */
+  /**
+   * Makes the dirty ones of these sectors durable. A page that is not DATA goes as a whole or not at all, and so does
+   * one that is written for the first time: a file system's journal points to a new block only when that is written.
+   */
   commit(sectors: number): void {
-    const mask = sectors & this.dirty;
+    let mask = sectors & this.dirty;
     if (mask === 0) return;
+    if (this.storedState !== PageState.DATA && this.seenState === PageState.DATA) mask = this.dirty;
     if (mask === this.dirty && this.lost === 0) {
       if (this.stored !== this.seen) dropPage(this.stored);
       this.stored = this.seen;
@@ -122,8 +126,11 @@ export class Page {
         if (this.dirty === 0 || !random.chance(keep)) this.#revert();
       } else {
         let kept = 0;
-        for (let bit = 1; bit <= ALL_SECTORS; bit <<= 1) {
-          if ((this.dirty & bit) !== 0 && random.chance(keep)) kept |= bit;
+        if (this.storedState !== PageState.DATA) kept = random.chance(keep) ? this.dirty : 0;
+        else {
+          for (let bit = 1; bit <= ALL_SECTORS; bit <<= 1) {
+            if ((this.dirty & bit) !== 0 && random.chance(keep)) kept |= bit;
+          }
         }
         if (kept !== 0) this.commit(kept);
         if (this.dirty !== 0 || this.lost !== 0) {
