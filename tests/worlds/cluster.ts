@@ -34,7 +34,7 @@ export class TestReplica {
   /** Its present process, or the last one. */
   process: LoggedProcess | undefined;
   /** Port of its control service. */
-  readonly port: number = freePortRange(3);
+  readonly port: number = freePortRange(13);
 
   /** Starts nothing yet. */
   constructor(readonly directory: string, readonly flags: readonly string[]) {}
