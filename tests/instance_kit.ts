@@ -9,6 +9,7 @@ import { type ProcessManagerMethods, processManagerService, type ProcessResponse
 import { connect, type RpcClient } from "../lib/rpc/mod.ts";
 import { type LoggedProcess, spawnDeno } from "./support/process.ts";
 import { freePortRange } from "./support/ports.ts";
+import { inRepository } from "./support/repository.ts";
 import { type TempDir, tempDir } from "./support/temp.ts";
 import { waitFor } from "./support/wait.ts";
 
@@ -37,6 +38,8 @@ export class TestNode implements AsyncDisposable {
   readonly processPort: number;
   /** A program that sleeps for as many seconds as its argument says, and another one. */
   readonly sleepers: readonly [string, string];
+  /** The engine under another path: a program to replace it with. */
+  readonly engine2: string;
   /** The manager. */
   manager: LoggedProcess;
   /** A client of the manager. */
@@ -47,6 +50,9 @@ export class TestNode implements AsyncDisposable {
     this.processPort = PROCESS_PORTS.first + Math.floor(Math.random() * PROCESS_PORTS.count);
     this.sleepers = [this.path("sleeper-1"), this.path("sleeper-2")];
     for (const sleeper of this.sleepers) Deno.copyFileSync("/bin/sleep", sleeper);
+    this.engine2 = this.path("engine-2");
+    const command = `exec "${Deno.execPath()}" run -A --no-check "${inRepository("cmd/engine.ts")}" "$@"`;
+    Deno.writeTextFileSync(this.engine2, `#!/bin/sh\n${command}\n`, { mode: 0o755 });
     [this.manager, this.processes] = this.#start();
   }
 
@@ -63,7 +69,10 @@ export class TestNode implements AsyncDisposable {
   }
 
   #start(): [LoggedProcess, RpcClient<ProcessManagerMethods>] {
-    const manager = spawnDeno("cmd/instance_manager.ts", this.arguments());
+    const manager = spawnDeno("cmd/instance_manager.ts", this.arguments(), {
+      // Engines of one volume meet there; those of other tests are none of ours.
+      env: { DROVER_RUN: this.path("run") },
+    });
     const client = connect(processManagerService, `127.0.0.1:${this.port}`);
     this.#clients.push(client);
     return [manager, client];
@@ -74,7 +83,7 @@ export class TestNode implements AsyncDisposable {
     const last = this.processPort + this.processPorts - 1;
     const places = ["--logs-dir", this.path("logs"), "--state-dir", this.path("state")];
     const ports = ["--listen", `127.0.0.1:${this.port}`, "--port-range", `${this.processPort}-${last}`];
-    const allowed = this.sleepers.flatMap((path) => ["--allow-binary", path]);
+    const allowed = [...this.sleepers, this.engine2].flatMap((path) => ["--allow-binary", path]);
     return ["daemon", ...places, ...ports, ...allowed, ...this.flags];
   }
 

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { type ProxyEngineMethods, proxyEngineService } from "../lib/rpc/imrpc.ts";
 import { connect, type RpcClient } from "../lib/rpc/mod.ts";
-import { TestNode } from "./instance_kit.ts";
+import { isAlive, TestNode } from "./instance_kit.ts";
 import { waitFor } from "./support/wait.ts";
 import { Load, VOLUME_BYTES } from "./worlds/cluster.ts";
 import { Frames } from "./worlds/frames.ts";
@@ -41,35 +41,45 @@ interface Engine {
   readonly socket: string;
 }
 
+const ENGINE = "vol-e-0";
+
+/** What to start for an engine. */
+function engineSpec(
+  node: TestNode,
+  binary: string,
+  replicas: readonly string[],
+  more: readonly string[] = [],
+) {
+  const identity = ["--volume-name", "vol", "--engine-instance-name", ENGINE];
+  const frontend = ["--frontend", "socket", "--frontend-listen", `unix:${node.path("vol.sock")}`];
+  const members = replicas.flatMap((address) => ["--replica", address]);
+  return {
+    name: ENGINE,
+    binary,
+    args: [
+      ...identity,
+      "controller",
+      "vol",
+      "--size",
+      String(VOLUME_BYTES),
+      ...frontend,
+      ...members,
+      ...more,
+    ],
+    portCount: 1,
+    portArgs: ["--listen,127.0.0.1:"],
+  };
+}
+
 async function startEngine(node: TestNode, replicas: readonly string[]): Promise<Engine> {
-  const socket = node.path("vol.sock"), name = "vol-e-0";
-  const frontend = ["--frontend", "socket", "--frontend-listen", `unix:${socket}`];
-  const { status } = await node.processes.unary("processCreate", {
-    spec: {
-      name,
-      binary: "engine",
-      args: [
-        "--volume-name",
-        "vol",
-        "--engine-instance-name",
-        name,
-        "controller",
-        "vol",
-        "--size",
-        String(VOLUME_BYTES),
-        ...frontend,
-        ...replicas.flatMap((address) => ["--replica", address]),
-      ],
-      portCount: 1,
-      portArgs: ["--listen,127.0.0.1:"],
-    },
-  });
-  await node.until(name, /^running$/);
+  const spec = engineSpec(node, "engine", replicas);
+  const { status } = await node.processes.unary("processCreate", { spec });
+  await node.until(ENGINE, /^running$/);
   const address = `127.0.0.1:${status?.portStart}`;
   return {
     proxy: connect(proxyEngineService, `127.0.0.1:${node.port + 1}`),
-    means: { address, volumeName: "vol", engineName: name },
-    socket,
+    means: { address, volumeName: "vol", engineName: ENGINE },
+    socket: node.path("vol.sock"),
   };
 }
 
@@ -147,6 +157,36 @@ Deno.test(
     }, { what: "the larger volume" });
     await frames.write(2 * VOLUME_BYTES - 4096, new Uint8Array(4096).fill(3));
     await proxy.unary("volumeFrontendShutdown", proxyEngineRequest);
+    proxy.close();
+  },
+);
+
+Deno.test(
+  "an engine is replaced by another program under load, without one error; then the manager is killed",
+  REDIALS,
+  async () => {
+    await using node = await TestNode.start();
+    const replicas = [await startReplica(node, "vol-r-1"), await startReplica(node, "vol-r-2")];
+    const { proxy, means, socket } = await startEngine(node, replicas);
+    using frames = await Frames.connect(socket);
+    const load = new Load();
+    load.start(frames);
+    await load.progress(200);
+    const old = node.pids().get(ENGINE) ?? 0;
+    const spec = engineSpec(node, node.engine2, replicas, ["--upgrade"]);
+    const replaced = await node.processes.unary("processReplace", { spec, terminateSignal: "SIGHUP" });
+    assert.deepEqual([replaced.spec?.binary, replaced.status?.state], [node.engine2, "running"]);
+    await load.progress(200);
+    await waitFor(() => !isAlive(old), { what: "the old engine's end" });
+    await node.restart("SIGKILL");
+    await load.progress(200);
+    assert.equal(await node.state(ENGINE), "running");
+    assert.equal(node.pids().size, 3);
+    await load.stop();
+    await load.verify(frames);
+    const address = `127.0.0.1:${replaced.status?.portStart}`;
+    const { replicaList } = await proxy.unary("replicaList", { ...means, address });
+    assert.deepEqual(replicaList?.replicas?.map(({ mode }) => mode), [1, 1]);
     proxy.close();
   },
 );
