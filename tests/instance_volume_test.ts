@@ -51,7 +51,7 @@ function engineSpec(
   more: readonly string[] = [],
 ) {
   const identity = ["--volume-name", "vol", "--engine-instance-name", ENGINE];
-  const frontend = ["--frontend", "socket", "--frontend-listen", `unix:${node.path("vol.sock")}`];
+  const frontend = ["--frontend-listen", `unix:${node.path("vol.sock")}`];
   const members = replicas.flatMap((address) => ["--replica", address]);
   return {
     name: ENGINE,
@@ -71,8 +71,12 @@ function engineSpec(
   };
 }
 
-async function startEngine(node: TestNode, replicas: readonly string[]): Promise<Engine> {
-  const spec = engineSpec(node, "engine", replicas);
+async function startEngine(
+  node: TestNode,
+  replicas: readonly string[],
+  frontend: readonly string[] = ["--frontend", "socket"],
+): Promise<Engine> {
+  const spec = engineSpec(node, "engine", replicas, frontend);
   const { status } = await node.processes.unary("processCreate", { spec });
   await node.until(ENGINE, /^running$/);
   const address = `127.0.0.1:${status?.portStart}`;
@@ -173,7 +177,7 @@ Deno.test(
     load.start(frames);
     await load.progress(200);
     const old = node.pids().get(ENGINE) ?? 0;
-    const spec = engineSpec(node, node.engine2, replicas, ["--upgrade"]);
+    const spec = engineSpec(node, node.engine2, replicas, ["--frontend", "socket", "--upgrade"]);
     const replaced = await node.processes.unary("processReplace", { spec, terminateSignal: "SIGHUP" });
     assert.deepEqual([replaced.spec?.binary, replaced.status?.state], [node.engine2, "running"]);
     await load.progress(200);
@@ -188,6 +192,61 @@ Deno.test(
     const { replicaList } = await proxy.unary("replicaList", { ...means, address });
     assert.deepEqual(replicaList?.replicas?.map(({ mode }) => mode), [1, 1]);
     proxy.close();
+  },
+);
+
+Deno.test(
+  "through the proxy: a snapshot is backed up into a directory and restored into another volume",
+  REDIALS,
+  async () => {
+    await using node = await TestNode.start();
+    const { proxy, means: proxyEngineRequest, socket } = await startEngine(node, [
+      await startReplica(node, "vol-r-1"),
+    ]);
+    const written = new Uint8Array(1 << 20).map((_, i) => i % 251);
+    {
+      using frames = await Frames.connect(socket);
+      await frames.write(1 << 20, written);
+    }
+    await proxy.unary("volumeSnapshot", { proxyEngineRequest, snapshotVolume: { name: "s1" } });
+    Deno.mkdirSync(node.path("store"));
+    const { backupId, replica } = await proxy.unary("snapshotBackup", {
+      proxyEngineRequest,
+      backupName: "backup-1",
+      snapshotName: "s1",
+      backupTarget: `vfs://${node.path("store")}`,
+      compressionMethod: "lz4",
+      concurrentLimit: 2,
+    });
+    assert.equal(backupId, "backup-1");
+    let url = "";
+    await waitFor(async () => {
+      const asked = { proxyEngineRequest, backupName: backupId, replicaAddress: replica };
+      const status = await proxy.unary("snapshotBackupStatus", asked);
+      assert.equal(status.error, "");
+      url = status.backupUrl;
+      return status.state === "complete";
+    }, { what: "the backup" });
+    proxy.close();
+    await node.processes.unary("processDelete", { name: ENGINE });
+    await node.processes.unary("processDelete", { name: "vol-r-1" });
+    await waitFor(() => node.pids().size === 0, { what: "the end of the first volume" });
+
+    const again = await startEngine(node, [await startReplica(node, "vol-r-2")], []);
+    await again.proxy.unary("backupRestore", { proxyEngineRequest: again.means, url, concurrentLimit: 2 });
+    await waitFor(async () => {
+      const { status } = await again.proxy.unary("backupRestoreStatus", again.means);
+      const [one] = Object.values(status);
+      assert.equal(one?.error, "");
+      return one?.state === "complete";
+    }, { what: "the restore" });
+    await again.proxy.unary("volumeFrontendStart", {
+      proxyEngineRequest: again.means,
+      frontendStart: { frontend: "socket" },
+    });
+    using frames = await Frames.connect(again.socket);
+    assert.deepEqual(await frames.read(1 << 20, written.length), written);
+    again.proxy.close();
   },
 );
 

@@ -153,10 +153,8 @@ async function start(flags: Flags, global: GlobalFlags, log: Logger): Promise<Ma
     ownProgram,
     allowedBinaries: [...ENGINE_BINARIES, ...flags.allowBinary],
     withheld: [LIFELINE_VARIABLE, ...CHAP_VARIABLES],
-    runner: new SystemRunner(
-      report,
-      inPod ? ["nsenter", `--mount=${HOST_PROC}/1/ns/mnt`, "--"] : [],
-    ),
+    runner: new SystemRunner(report, inPod ? ["nsenter", `--mount=${HOST_PROC}/1/ns/mnt`, "--"] : []),
+    localRunner: new SystemRunner(report),
     mountsFile: inPod ? `${HOST_PROC}/1/mounts` : "/proc/mounts",
     log,
   });

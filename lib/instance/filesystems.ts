@@ -42,6 +42,17 @@ export function globalMount(volume: string): string {
   return `${createHash("sha256").update(volume).digest("hex")}/globalmount`;
 }
 
+/** Unmounts what is mounted below a directory, the deepest first. One that is in use stays. @returns what is gone */
+export async function unmountBelow(directory: string, text: string, runner: Runner): Promise<string[]> {
+  const paths = parseMountLines(text).map(({ path }) => path)
+    .filter((path) => path.startsWith(`${directory}/`));
+  const gone: string[] = [];
+  for (const path of paths.toSorted((a, b) => b.length - a.length)) {
+    if ((await runner.run(["umount", path])).code === 0) gone.push(path);
+  }
+  return gone;
+}
+
 /** Mounts of the volumes of a node. */
 export class VolumeMounts {
   readonly #read: () => string;

@@ -12,6 +12,7 @@
  *
  * @module
  */
+import { MOUNT_DIRECTORY } from "../backup/target/share.ts";
 import type { Runner } from "../host/command.ts";
 import { FilesLibc } from "../io/files_libc.ts";
 import type { Logger } from "../log/log.ts";
@@ -23,7 +24,7 @@ import { Backoff } from "./backoff.ts";
 import { Binaries, type Program } from "./binaries.ts";
 import { systemClock } from "./clock.ts";
 import { diskHandlers } from "./disk_service.ts";
-import { VolumeMounts } from "./filesystems.ts";
+import { unmountBelow, VolumeMounts } from "./filesystems.ts";
 import { keepHouse } from "./housekeeping.ts";
 import { instanceHandlers } from "./instance_service.ts";
 import { SystemLauncher } from "./launcher.ts";
@@ -57,6 +58,8 @@ export interface ManagerOptions {
   readonly withheld: readonly string[];
   /** Runs commands of the host. */
   readonly runner: Runner;
+  /** Runs commands where this process is; backups mount their targets there. */
+  readonly localRunner: Runner;
   /** The host's /proc/mounts. */
   readonly mountsFile: string;
   /** Events. */
@@ -146,6 +149,13 @@ async function thaw(table: ProcessTable, mounts: VolumeMounts, log: Logger): Pro
   }
 }
 
+/** Replicas mount NFS and CIFS targets and leave them mounted for the next backup. */
+async function unmountBackupTargets({ localRunner, log }: ManagerOptions): Promise<void> {
+  const mounts = await Deno.readTextFile("/proc/self/mounts");
+  const gone = await unmountBelow(MOUNT_DIRECTORY, mounts, localRunner);
+  log.info("unmounted backup targets", { count: gone.length });
+}
+
 interface Parts {
   readonly table: ProcessTable;
   readonly logs: LogDirectory;
@@ -163,7 +173,10 @@ async function offer(options: ManagerOptions, { table, logs, mounts }: Parts): P
   }
   const services: Implementation[] = [
     implement(processManagerService, processHandlers(table, logs)),
-    implement(proxyEngineService, proxyHandlers({ mounts })),
+    implement(
+      proxyEngineService,
+      proxyHandlers({ mounts, unmountBackupTargets: () => unmountBackupTargets(options) }),
+    ),
     implement(diskService, diskHandlers()),
     implement(instanceService, instanceHandlers(table, logs)),
   ];

@@ -4,7 +4,7 @@ import { Code, RpcError } from "../rpc/errors.ts";
 import { Binaries } from "./binaries.ts";
 import { Broadcast } from "./broadcast.ts";
 import { describeExit, exitOfWaitStatus } from "./exit.ts";
-import { globalMount, parseMountLines, VolumeMounts } from "./filesystems.ts";
+import { globalMount, parseMountLines, unmountBelow, VolumeMounts } from "./filesystems.ts";
 import { WATCH_QUEUE } from "./limits.ts";
 import { checkName, volumeOfEngine } from "./names.ts";
 import { findByEnvironment, parseStat, processStat } from "./proc.ts";
@@ -158,4 +158,16 @@ Deno.test("a file system that became read-only is seen by the path that holds th
   assert.deepEqual(ran, [`fsfreeze --unfreeze ${path("a")}`, `fsfreeze --unfreeze ${path("c")}`]);
   text = text.replace("ro,relatime", "rw,relatime");
   assert.deepEqual([...mounts.readOnly(["a"])], []);
+});
+
+Deno.test("what is mounted below a directory is unmounted, the deepest first; what is in use stays", async () => {
+  const text =
+    "a:/x /m/a nfs4 rw 0 0\nb:/x /m/a/b nfs4 rw 0 0\nc:/x /m nfs4 rw 0 0\nd:/x /more nfs4 rw 0 0\n";
+  const ran: string[] = [];
+  const run = (argv: readonly string[]) => {
+    ran.push(argv.join(" "));
+    return Promise.resolve({ code: argv[1] === "/m/a" ? 32 : 0, stdout: "", stderr: "" });
+  };
+  assert.deepEqual(await unmountBelow("/m", text, { run }), ["/m/a/b"]);
+  assert.deepEqual(ran, ["umount /m/a/b", "umount /m/a"]);
 });

@@ -10,6 +10,7 @@ import { purgeSnapshots } from "../../client/purge.ts";
 import { inMode, refuseWhileRebuilding, snapshotsOfReplica } from "../../client/snapshots.ts";
 import { HEAD_PSEUDO_NAME, snapshotDiskName } from "../../disk/names.ts";
 import type { imrpc } from "../../rpc/imrpc.ts";
+import { LONG_CALL_TIMEOUT_MS } from "../../rpc/limits.ts";
 import { credentialsOf } from "./credentials.ts";
 import { required } from "./engine_call.ts";
 
@@ -47,7 +48,7 @@ export async function createBackup(
     concurrentLimit: request.concurrentLimit,
     storageClassName: request.storageClassName,
     parameters: request.parameters,
-  });
+  }, { timeoutMs: LONG_CALL_TIMEOUT_MS });
   return { backupId: backup, replica: replica.address, isIncremental };
 }
 
