@@ -48,9 +48,13 @@ export class S3Server implements AsyncDisposable {
   }
 }
 
-/** Starts a service with one bucket, `bucket`. */
-export async function s3Server(): Promise<S3Server> {
-  const directory = tempDir();
+/**
+ * Starts a service with one bucket, `bucket`.
+ *
+ * @param place directory for its own, default TMPDIR
+ */
+export async function s3Server(place?: string): Promise<S3Server> {
+  const directory = tempDir("t-", place);
   Deno.mkdirSync(directory.join("bucket"));
   const [port] = freePorts(1);
   const process = spawnLogged(findProgram("versitygw") ?? "versitygw", [

@@ -14,7 +14,7 @@ export interface TempDir extends Disposable {
 }
 
 /**
- * Makes an empty directory below TMPDIR (else /tmp).
+ * Makes an empty directory below TMPDIR (else /tmp), or in `place`.
  *
  * @example
  * ```ts
@@ -22,8 +22,8 @@ export interface TempDir extends Disposable {
  * Deno.writeTextFileSync(directory.join("file"), "text");
  * ```
  */
-export function tempDir(prefix = "t-"): TempDir {
-  const path = Deno.makeTempDirSync({ prefix });
+export function tempDir(prefix = "t-", place?: string): TempDir {
+  const path = Deno.makeTempDirSync({ prefix, ...(place !== undefined && { dir: place }) });
   return {
     path,
     join: (...parts) => join(path, ...parts),
