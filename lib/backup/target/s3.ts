@@ -180,7 +180,8 @@ class S3Target implements Target {
     checkPath(path, "read", this.url);
     let damaged: string | undefined;
     const check = ({ headers, body }: HttpReply): void => {
-      const expected = md5OfEtag(headers);
+      // A block is named by its checksum: whoever reads it finds out, with a better one than MD5.
+      const expected = path.endsWith(".blk") ? undefined : md5OfEtag(headers);
       if (expected === undefined) return;
       const sum = md5(body, "hex");
       // The same bytes again with the same ETag: then this service's ETags are no checksums.
