@@ -7,6 +7,7 @@
  * @module
  */
 import "../lib/rpc/setup.ts";
+import { backupCommands } from "./client/backups.ts";
 import { clientCommands } from "./client/commands.ts";
 import { become } from "./support/exec.ts";
 import { main, pointToOwnHelp, program, UsageError } from "./support/program.ts";
@@ -44,6 +45,7 @@ function commandLine() {
   root.command("controller").description("serve a volume; see engine controller --help").action(() => {});
   root.command("replica").description("serve one copy; see replica --help").action(() => {});
   clientCommands(root);
+  backupCommands(root);
   pointToOwnHelp(root);
   return root;
 }

@@ -9,7 +9,8 @@ import { snapshotCommands } from "./snapshots.ts";
 import { volumeCommands } from "./volume.ts";
 
 /**
- * Adds all client commands, and `--url`. The program itself has `--volume-name` and `--engine-instance-name`.
+ * Adds the client commands, and `--url`; those about backups are in `backups.ts`, because the process of an engine
+ * has no use for a backup store. The program itself has `--volume-name` and `--engine-instance-name`.
  *
  * @internal
  */
