@@ -10,6 +10,8 @@ import type { Target } from "./target/target.ts";
 
 /** From this many expected questions on, listing is cheaper. */
 const LIST_FROM = 512;
+/** From this many on, what listings show would take too much memory. */
+const LIST_TO = 1024 * 1024;
 
 /** How to find out. */
 export interface IndexOptions {
@@ -32,7 +34,7 @@ export class BlockIndex {
   constructor(target: Target, folder: string, options: IndexOptions) {
     this.#target = target;
     this.#folder = folder;
-    this.#listing = options.trustListings && options.questions >= LIST_FROM;
+    this.#listing = options.trustListings && options.questions >= LIST_FROM && options.questions <= LIST_TO;
   }
 
   /** True when the block is there. An empty object is none: a block is never empty. */

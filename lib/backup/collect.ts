@@ -65,6 +65,8 @@ export class Collection {
   #removedBlocks = 0;
   #removedBytes = 0;
   #keptBlocks = 0;
+  /** Checksums of all blocks that backups need. */
+  readonly #needed = new Set<string>();
 
   /** A collection of `volume` under `lock`. */
   constructor(target: Target, volume: string, lock: Lock, options: DeleteOptions) {
@@ -79,7 +81,7 @@ export class Collection {
     try {
       const records = await this.#records();
       await this.#assertListingWhole(records);
-      const garbage = await this.#garbage(records);
+      const garbage = await this.#garbage();
       if (garbage.length > 0) await this.#remove(garbage, records);
       await this.#updateVolume(records);
       return this.#report("done", "");
@@ -103,7 +105,7 @@ export class Collection {
     return laneCount(this.#options.concurrency);
   }
 
-  /** All records. @throws {Stop} when one is incomplete or cannot be read */
+  /** All records, without their blocks: together those may be many. @throws {Stop} when one cannot be relied on */
   async #records(): Promise<BackupRecord[]> {
     const names = await backupNames(this.#target, this.#volume);
     const found = await mapInLanes(names, this.#lanes, this.#options.signal, (name) => this.#record(name));
@@ -118,7 +120,9 @@ export class Collection {
       if (error instanceof RecordError) throw new Stop("unreadable record", error.message);
       throw error;
     }
-    if (record === undefined || isComplete(record)) return record;
+    if (record === undefined) return undefined;
+    for (const { checksum } of record.blocks) this.#needed.add(checksum);
+    if (isComplete(record)) return { ...record, blocks: [] };
     const path = backupPath(this.#volume, name);
     const age = this.#lock.targetTimeMs - ((await this.#target.head(path))?.modifiedMs ?? Infinity);
     if (record.others[WRITER_KEY] !== WRITER || age < ABANDONED_MS) {
@@ -143,13 +147,12 @@ export class Collection {
     throw new Stop("in progress", `the target's listing does not show backup ${name} yet`);
   }
 
-  async #garbage(records: readonly BackupRecord[]): Promise<Entry[]> {
-    const needed = new Set(records.flatMap(({ blocks }) => blocks.map(({ checksum }) => checksum)));
+  async #garbage(): Promise<Entry[]> {
     const garbage: Entry[] = [];
     for await (const entry of this.#target.list(blocksFolder(this.#volume))) {
       const checksum = checksumOfPath(entry.path);
       if (checksum === undefined) continue;
-      if (needed.has(checksum)) this.#keptBlocks++;
+      if (this.#needed.has(checksum)) this.#keptBlocks++;
       else garbage.push(entry);
     }
     return garbage;

@@ -35,6 +35,7 @@ import {
   type Compression,
   DEFAULT_BLOCK_BYTES,
   MAX_BLOCK_BYTES,
+  MAX_BLOCKS,
   MODE_PARAMETER,
   timeText,
   type VolumeRecord,
@@ -70,6 +71,11 @@ function checkOptions(source: BlockSource, options: CreateOptions): { blockBytes
   if (source.bytes <= 0 || source.bytes % SECTOR_BYTES !== 0) {
     throw new BackupInputError(
       `volume ${options.volume} has ${source.bytes} bytes, which is no multiple of ${SECTOR_BYTES}`,
+    );
+  }
+  if (source.bytes / blockBytes > MAX_BLOCKS) {
+    throw new BackupInputError(
+      `volume ${options.volume} has more than ${MAX_BLOCKS} blocks of ${blockBytes} bytes: choose larger blocks`,
     );
   }
   return { blockBytes, lanes: laneCount(options.concurrency) };

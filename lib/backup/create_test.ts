@@ -201,11 +201,14 @@ Deno.test("sizes and names that cannot be are refused before anything is written
     { volume: "../x" },
     { name: "a/b" },
     { concurrency: 0 },
+    { concurrency: 65 },
   ];
   for (const more of wrong) {
     const attempt = createBackup(store.open(), volume.source("s1"), options("s1", more));
     await assert.rejects(attempt, BackupInputError, JSON.stringify(more));
   }
+  const huge = { ...volume.source("s1"), bytes: (4 * 1024 * 1024 + 1) * BLOCK };
+  await assert.rejects(createBackup(store.open(), huge, options("s1")), /larger blocks/);
   assert.deepEqual(store.paths(), []);
 });
 

@@ -100,6 +100,10 @@ export async function deleteVolume(
   }
 }
 
+function withoutBlocks(record: BackupRecord | undefined): BackupRecord | undefined {
+  return record === undefined ? undefined : { ...record, blocks: [] };
+}
+
 function whenUnreadable(error: unknown): undefined {
   if (!(error instanceof RecordError)) throw error;
 }
@@ -112,7 +116,7 @@ async function candidates(target: Target, options: RetainOptions): Promise<Backu
     names,
     laneCount(options.concurrency),
     options.signal,
-    (name) => findBackup(target, volume, name).catch(whenUnreadable),
+    (name) => findBackup(target, volume, name).then(withoutBlocks, whenUnreadable),
   );
   const wanted = records.filter((record) => record !== undefined).filter((record) =>
     isComplete(record) && Object.entries(labels).every(([key, value]) => record.labels?.[key] === value)

@@ -13,8 +13,8 @@ export type JsonObject = Readonly<Record<string, unknown>>;
 export type StringMap = Readonly<Record<string, string>>;
 
 const ESCAPED = /[<>&\u2028\u2029]/g;
-/** Largest record read, in bytes: what a volume of 64 TiB in blocks of 2 MiB needs, with room. */
-const MAX_RECORD_BYTES = 8 * 1024 ** 3;
+/** Largest record read, in bytes: with room for 4 Mi blocks, and below the longest text that there can be. */
+const MAX_RECORD_BYTES = 500 * 1024 ** 2;
 
 /** A string as Go writes it. */
 export function quote(text: string): string {

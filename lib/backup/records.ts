@@ -54,6 +54,9 @@ export const DEFAULT_BLOCK_BYTES = 2 * 1024 * 1024;
 /** Largest block, in bytes: bounds what a reader has to hold. */
 export const MAX_BLOCK_BYTES = 64 * 1024 * 1024;
 
+/** Most blocks of a backup: a record with more is longer than what can be read as one text. */
+export const MAX_BLOCKS = 4 * 1024 * 1024;
+
 /** Key of the block size among a backup's parameters. */
 export const BLOCK_SIZE_PARAMETER = "backup-block-size";
 /** Key of the mode among a backup's parameters. */

@@ -40,8 +40,10 @@ export interface UploadContext {
 export class Uploader {
   readonly #context: UploadContext;
   #index: BlockIndex;
-  /** Blocks of this backup, by checksum: those uploaded, and those on their way. */
-  readonly #handled = new Map<string, Promise<void>>();
+  /** Blocks of this backup that are there. */
+  readonly #stored = new Set<string>();
+  /** Blocks of this backup on their way, by checksum: an equal one waits instead of going too. */
+  readonly #underWay = new Map<string, Promise<void>>();
   /** Bytes uploaded of blocks that were not there, as stored. */
   newBytes = 0;
   /** Bytes uploaded of blocks that were there. */
@@ -61,7 +63,7 @@ export class Uploader {
 
   /** Forgets which blocks are there, because some were removed; the counters go on. */
   forget(): void {
-    this.#handled.clear();
+    this.#stored.clear();
     this.#index = new BlockIndex(this.#context.target, this.#context.folder, {
       questions: 0,
       trustListings: false,
@@ -86,24 +88,27 @@ export class Uploader {
     // The volume may end within its last block; the rest of that is zeros.
     await source.read(offset, data.subarray(0, Math.min(blockBytes, source.bytes - offset)));
     const hashed = await codec.hash(data);
-    let handled = this.#handled.get(hashed.checksum);
-    if (handled === undefined) {
-      handled = this.#store(hashed.checksum, hashed.data, signal);
-      this.#handled.set(hashed.checksum, handled);
+    const { checksum } = hashed;
+    if (this.#stored.has(checksum)) return checksum;
+    let underWay = this.#underWay.get(checksum);
+    if (underWay === undefined) {
+      underWay = this.#store(checksum, hashed.data, signal).finally(() => this.#underWay.delete(checksum));
+      this.#underWay.set(checksum, underWay);
     }
-    await handled;
-    return hashed.checksum;
+    await underWay;
+    return checksum;
   }
 
   async #store(checksum: string, data: Bytes, signal: AbortSignal): Promise<void> {
     const { target, codec, folder, method, again } = this.#context;
     const index = this.#index;
     const there = await index.has(checksum);
-    if (there && !again) return;
+    if (there && !again) return void this.#stored.add(checksum);
     const stored = owned(await codec.encode(data, method));
     const bytes = stored.length;
     await target.write(blockPath(folder, checksum), stored, signal);
     index.add(checksum);
+    this.#stored.add(checksum);
     if (there) {
       this.againBytes += bytes;
       this.againBlocks++;
@@ -125,7 +130,7 @@ export function blocksOf(
   for (const { offset, length } of ranges) {
     if (offset < before) throw new BackupInputError(`the source's changed ranges do not ascend at ${offset}`);
     before = offset;
-    if (length <= 0) continue;
+    if (length <= 0 || offset >= volumeBytes) continue;
     const first = Math.max(next, Math.floor(offset / blockBytes));
     const end = Math.ceil(Math.min(offset + length, volumeBytes) / blockBytes);
     for (let block = first; block < end; block++) offsets.push(block * blockBytes);

@@ -36,10 +36,13 @@ async function gather(target: Target, volume: string, names: readonly string[]):
     try {
       const record = await loadComplete(target, volume, backup);
       const blockBytes = checkedBlockBytes(record, bytes);
+      // Records are kept without their blocks: together those may be many.
+      const kept = { ...record, blocks: [] };
       for (const ref of record.blocks) {
         const known = wanted.get(ref.checksum);
-        if (known === undefined) wanted.set(ref.checksum, { ref, record, blockBytes, backups: [backup] });
-        else if (known.backups.at(-1) !== backup) known.backups.push(backup);
+        if (known === undefined) {
+          wanted.set(ref.checksum, { ref, record: kept, blockBytes, backups: [backup] });
+        } else if (known.backups.at(-1) !== backup) known.backups.push(backup);
       }
       backups.push(backup);
     } catch (error) {
