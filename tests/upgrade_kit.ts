@@ -13,7 +13,7 @@ const READY_MS = 60_000;
 /** How the engine of a test is started. */
 export interface StageOptions {
   /** Kind of frontend. */
-  readonly frontend: "nbd" | "iscsi" | "loop" | "socket";
+  readonly frontend: "nbd" | "iscsi" | "loop" | "loop-blockdev" | "socket";
   /** Size of the volume, bytes; default 64 MiB. */
   readonly bytes?: number;
   /** Copies; default 2. */
@@ -73,6 +73,7 @@ export class Stage implements AsyncDisposable {
       case "socket":
         return this.listen;
       case "loop":
+      case "loop-blockdev":
         return `file:${this.device()}`;
     }
   }
@@ -138,7 +139,7 @@ export class Stage implements AsyncDisposable {
       String(this.bytes),
       "--frontend",
       frontend,
-      ...(frontend === "loop" ? [] : ["--frontend-listen", this.listen]),
+      ...(frontend.startsWith("loop") ? [] : ["--frontend-listen", this.listen]),
       ...replicas.flatMap(({ address }) => ["--replica", address]),
       ...extra,
     ], { env: { ...this.#env(), ...env } });
