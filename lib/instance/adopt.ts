@@ -62,20 +62,33 @@ function adopt(table: ProcessTable, noted: ProcessRecord, found: ProcessKey | un
 
 /** Gives names, and goes on with deletions and replacements. */
 function arrange(table: ProcessTable, byUuid: ReadonlyMap<string, ManagedProcess>): void {
-  const pairs: [ManagedProcess, ManagedProcess][] = [];
+  const replacements = [...byUuid.values()].filter(({ record }) => record.replaces !== "");
+  const beingReplaced = new Set(replacements.map(({ record }) => record.replaces));
   for (const managed of byUuid.values()) {
-    const { replaces, superseded, name } = managed.record;
-    const replaced = replaces === "" ? undefined : byUuid.get(replaces);
-    if (replaced) pairs.push([replaced, managed]);
-    else if (superseded) table.endSuperseded(managed);
-    else if (table.find(name)) {
+    const { replaces, superseded, name, uuid } = managed.record;
+    if (replaces !== "") continue;
+    if (superseded && !beingReplaced.has(uuid)) {
+      table.endSuperseded(managed);
+      continue;
+    }
+    const other = table.find(name);
+    if (other) {
       table.shop.log.error("two processes have one name; the newer one keeps it", { process: name });
-      table.put(managed);
-    } else table.put(managed);
+      table.endSuperseded(other);
+    }
+    table.put(managed);
   }
-  for (const [current, next] of pairs) {
-    table.put(current);
-    table.resumeReplace(current, next);
+  for (const next of replacements) {
+    const current = byUuid.get(next.record.replaces);
+    if (current) {
+      table.resumeReplace(current, next);
+    } else if (table.find(next.record.name)) {
+      // What it was to replace was deleted, and the name was given to another.
+      table.endSuperseded(next);
+    } else {
+      next.update({ replaces: "" });
+      table.put(next);
+    }
   }
   for (const managed of table.all()) if (managed.record.deleting) table.resumeDelete(managed);
 }

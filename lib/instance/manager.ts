@@ -115,7 +115,8 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
     );
     const mounts = new VolumeMounts(() => Deno.readTextFileSync(options.mountsFile), options.runner);
     table.adopt();
-    await thaw(table, mounts, log);
+    // A device that hangs must not keep the node from its services.
+    const thawing = thaw(table, mounts, log);
     servers.push(...await offer(options, { table, logs, mounts }));
     const house = keepHouse(table, { logs, mounts }, over.signal);
     const close = async (stopInstances: boolean): Promise<void> => {
@@ -123,7 +124,7 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
       if (stopInstances) await table.stopAll();
       table.changes.close();
       await Promise.all(servers.map((server) => server.close()));
-      await house;
+      await Promise.all([house, thawing]);
       launcher[Symbol.dispose]();
       records[Symbol.dispose]();
     };

@@ -8,8 +8,7 @@
  *
  * @module
  */
-import { errno, libc } from "../io/libc.ts";
-import { IoError } from "../io/errno.ts";
+import { libc } from "../io/libc.ts";
 import type { Clock } from "./clock.ts";
 import { type Exit, exitOfWaitStatus, UNKNOWN_EXIT } from "./exit.ts";
 import { ADOPTED_LOOK_MS } from "./limits.ts";
@@ -156,7 +155,8 @@ function pollPidfds(fds: readonly number[]): boolean[] {
     Deno.UnsafePointer.of(now),
     null,
   );
-  if (count < 0) throw new IoError("ppoll", "pidfds", errno());
+  // Interrupted, or out of memory for a moment: the next look will tell.
+  if (count < 0) return fds.map(() => false);
   return fds.map((_, index) => view.getInt16(index * POLLFD_BYTES + 6, true) !== 0);
 }
 

@@ -91,6 +91,7 @@ export class Replacer {
 
   #goBack(current: ManagedProcess, next: ManagedProcess): void {
     current.quiet = false;
+    if (current.record.superseded) current.update({ superseded: false });
     if (current.hasEnded) this.#table.tell(current);
     this.#table.inBackground(
       next.stop().then(() => {

@@ -162,3 +162,26 @@ Deno.test("a manager that dies at any step of a replacement is followed by one t
     if (step > 0) assert.equal(node.table.ports.used, 1, `step ${step}`);
   }
 });
+
+Deno.test("when the new process died together with the manager, the old one keeps the name", async () => {
+  const { node, old } = await running();
+  const steps: Map<string, ProcessRecord>[] = [];
+  node.records.onChange = () => void steps.push(new Map(node.records.records));
+  const replaced = node.table.replace(spec("vol-e-0", NEXT), "SIGHUP");
+  await quiet();
+  old.onSignal = () => {};
+  const next = node.machine.last;
+  node.machine.healthy.add(1001);
+  await node.clock.advance(200);
+  await replaced;
+  const superseded = steps.find((records) => [...records.values()].some((record) => record.superseded));
+  assert.ok(superseded);
+  next.end({ code: null, signal: 9 });
+  old.onSignal = () => old.end({ code: null, signal: 1 });
+  node.restart("boot", superseded);
+  await node.clock.advance(15_000);
+  assert.ok(old.alive);
+  assert.equal(node.state("vol-e-0"), "running");
+  assert.equal(node.table.get("vol-e-0").record.pid, old.pid);
+  assert.equal(node.records.records.size, 1);
+});

@@ -37,6 +37,7 @@ export class ProcessTable {
   readonly #processes = new Map<string, ManagedProcess>();
   readonly #replacer: Replacer;
   readonly #background = new Set<Promise<void>>();
+  readonly #forgotten = new WeakSet<ManagedProcess>();
 
   /** Makes an empty table; {@linkcode adopt} fills it. */
   constructor(shop: Workshop, ports: PortRange, host: string) {
@@ -221,6 +222,9 @@ export class ProcessTable {
   /** Frees what an ended process had. */
   forget(managed: ManagedProcess): void {
     const { uuid, portStart: start, portEnd: end, name } = managed.record;
+    // Its ports may be another's by the second time.
+    if (this.#forgotten.has(managed)) return;
+    this.#forgotten.add(managed);
     this.ports.release({ start, end });
     try {
       this.shop.records.remove(uuid);

@@ -23,8 +23,6 @@ export interface ClientOptions {
   timeoutMs?: number;
   /** Mutual TLS; plain text without it. */
   tls?: TlsIdentity;
-  /** Asks after a silent server this often, milliseconds; for those who hold streams open. Never if absent. */
-  keepaliveMs?: number;
 }
 
 /** How one call behaves. */
@@ -52,7 +50,6 @@ function dial(target: string, options: ClientOptions): grpc.Client {
   const tls = options.tls?.forClient();
   return new grpc.Client(target, tls?.credentials ?? grpc.credentials.createInsecure(), {
     ...tls?.options,
-    ...(options.keepaliveMs === undefined ? {} : { "grpc.keepalive_time_ms": options.keepaliveMs }),
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
     "grpc.initial_reconnect_backoff_ms": RECONNECT_MS.first,
