@@ -40,6 +40,8 @@ export class Stage implements AsyncDisposable {
   engine!: LoggedProcess;
   /** Size of the volume. */
   readonly bytes: number;
+  /** Of the volume: names of devices are the machine's. */
+  readonly name: string = `up-${crypto.randomUUID().slice(0, 8)}`;
 
   private constructor(readonly options: StageOptions) {
     this.bytes = options.bytes ?? 64 << 20;
@@ -67,9 +69,9 @@ export class Stage implements AsyncDisposable {
   place(): string {
     switch (this.options.frontend) {
       case "nbd":
-        return `nbd://${this.listen}/upvol`;
+        return `nbd://${this.listen}/${this.name}`;
       case "iscsi":
-        return `iscsi://${this.listen}/iqn.2019-10.io.longhorn:upvol/1`;
+        return `iscsi://${this.listen}/iqn.2019-10.io.longhorn:${this.name}/1`;
       case "socket":
         return this.listen;
       case "loop":
@@ -81,7 +83,8 @@ export class Stage implements AsyncDisposable {
   /** The block device. */
   device(): string {
     const [, path = ""] = this.engine.output.match(/"endpoint":"([^"]+)"/) ?? [];
-    return path;
+    // Not by its second name: what is opened must be the device.
+    return Deno.realPathSync(path);
   }
 
   /** A path of the test. */
@@ -132,7 +135,7 @@ export class Stage implements AsyncDisposable {
     const { frontend } = this.options, [port = 0] = freePorts(1);
     const process = spawnDeno("cmd/engine.ts", [
       "controller",
-      "upvol",
+      this.name,
       "--listen",
       `127.0.0.1:${port}`,
       "--size",
