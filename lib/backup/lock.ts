@@ -7,6 +7,12 @@
  * acquired, then the time of its file, then its name; and when it is not expired, which it is 150 s after its last
  * change. The holder writes it again every 60 s.
  *
+ * How long to wait: Longhorn's clients wait 2 s. For a removal that is so here, too; for a use half a second is enough.
+ * Say that the target's listings lag behind by up to L. Who misses the other's lock has looked less than L after it was
+ * written. For a use and a removal to miss each other, L would have to be above half the sum of their waits, 1.25 s.
+ * Object stores and directories do not lag, NFS and CIFS as they are mounted here by up to 1 s. What stands behind the
+ * locks is told in `collect.ts`.
+ *
  * All times are the target's own: that of another lock's file is compared with that of one's own file, which was just
  * written, plus what passed on this machine since. So clocks of machines may differ as they like.
  *
@@ -41,7 +47,10 @@ const REFRESH_MS = 60_000;
 /** A holder that could not write its lock for so long stops, in milliseconds: half a minute before it expires. */
 const HOLD_MS = 120_000;
 /** Pause between writing a lock and looking for others, in milliseconds. */
-export const SETTLE_MS = 2_000;
+export const SETTLE_MS: Readonly<Record<LockKind, number>> = {
+  [LockKind.USE]: 500,
+  [LockKind.REMOVE]: 2_000,
+};
 
 /** Another client's lock. */
 interface Other {
@@ -91,7 +100,7 @@ export class Lock implements AsyncDisposable {
     const lock = new Lock(target, volume, kind);
     try {
       await lock.#write();
-      await pause(options.settleMs ?? SETTLE_MS, options.signal);
+      await pause(options.settleMs ?? SETTLE_MS[kind], options.signal);
       await lock.#refuse(await lock.#others());
       lock.#acquired = true;
       await lock.#write();

@@ -36,7 +36,7 @@ export interface OperationOptions {
 
 /** What locks and clocks an operation uses; tests set these. */
 export interface LockOptions {
-  /** Pause between writing a lock and looking for others, in milliseconds. Default 2000, as Longhorn. */
+  /** Pause between writing a lock and looking for others, in milliseconds. Default: see `lock.ts`. */
   readonly settleMs?: number;
 }
 
