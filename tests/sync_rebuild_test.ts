@@ -140,6 +140,33 @@ function wanted2(directory: string) {
   return [{ fromFileName: file, toFileName: file, actualSize }];
 }
 
+Deno.test("sources that are not alike are not mixed: one of them gives everything", async () => {
+  using dir = tempDir();
+  const merged = dir.join("s0"), whole = dir.join("s1"), to = dir.join("t"), image = "volume-snap-b.img";
+  for (const directory of [merged, whole]) {
+    makeReplica(directory, BLOCKS, [{ name: "a", parent: "" }, { name: "b", parent: "a" }], "b", 5);
+  }
+  // The same volume after a purge of a: what a had is in b.
+  makeReplica(merged, BLOCKS, [{ name: "b", parent: "" }], "b", 6);
+  Deno.removeSync(`${merged}/volume-snap-a.img`);
+  Deno.removeSync(`${merged}/volume-snap-a.img.meta`);
+  await using one = await new SyncReplica(merged, dir.path).open();
+  await using two = await new SyncReplica(whole, dir.path).open();
+  await using target = await new SyncReplica(to, dir.path).start("--size", `${BLOCKS * 4096}`);
+  const list = ["a", "b"].map((name) => ({
+    fromFileName: `volume-snap-${name}.img`,
+    toFileName: `volume-snap-${name}.img`,
+    actualSize: 100 * MIB,
+  }));
+  const status = await sync(target, [one, two], list);
+  assert.equal(status.state, "complete");
+  assert.deepEqual(Deno.readFileSync(`${to}/${image}`), Deno.readFileSync(`${whole}/${image}`));
+  await sync(target, [two, one], list.slice(1));
+  assert.deepEqual(Deno.readFileSync(`${to}/${image}`), Deno.readFileSync(`${whole}/${image}`));
+  await sync(target, [one, two], list.slice(1));
+  assert.deepEqual(Deno.readFileSync(`${to}/${image}`), Deno.readFileSync(`${merged}/${image}`));
+});
+
 Deno.test("a target that is killed goes on where it was, and a lost source is an error that says so", async () => {
   using dir = tempDir();
   const from = dir.join("s"), to = dir.join("t"), blocks = 32768;

@@ -6,6 +6,10 @@
  * does more, and what a lost source had is done by the others. Longhorn's sources send whole files, one each. Images
  * come first and records after them, so that no record describes an image that is not complete.
  *
+ * Files of different sources may only be mixed when the sources have the same disks and are not merging any: a purge
+ * moves data from file to file, on each replica at its own time. Sources that are not alike are used one after the
+ * other, each for everything.
+ *
  * Nothing has to be noted to go on after a crash: an image that is there is compared in batches, and only what differs
  * is sent. Every batch is checked against the source's sum before it is written, and synced before a file counts.
  *
@@ -40,6 +44,8 @@ interface Source {
   readonly client: RpcClient<SyncAgentMethods>;
   /** It shares files with others. */
   readonly drover: boolean;
+  /** Its disks, in a form that can be compared; undefined when they are not known, or about to be merged. */
+  readonly disks: string | undefined;
   /** Files that it failed to send. */
   failures: number;
 }
@@ -115,10 +121,11 @@ export async function syncFiles(
 async function openSource(address: string, volumeName: string): Promise<Source> {
   const identity = { volumeName };
   const replica = connect(replicaService, address, { identity });
-  let drover = false;
+  let drover = false, disks: string | undefined;
   try {
     const { replica: found } = await replica.unary("replicaGet", {});
     drover = (found?.droverFeatures ?? 0) !== 0;
+    disks = found && found.state !== "closed" ? disksOf(found) : undefined;
   } catch (error) {
     // Whether it can be used shows when it is asked for a file.
     if (error instanceof RpcError && error.code === Code.FAILED_PRECONDITION) throw error;
