@@ -111,11 +111,36 @@ export async function syncFiles(
   const sources = await Promise.all(
     request.sources.map((address) => openSource(address, request.volumeName)),
   );
+  const groups = alike(sources);
   try {
-    await new FilesSync(agent, request, sources, status, signal).run();
+    for (const [index, group] of groups.entries()) {
+      try {
+        return await new FilesSync(agent, request, group, status, signal).run();
+      } catch (error) {
+        if (index === groups.length - 1 || signal.aborted) throw error;
+      }
+    }
   } finally {
     for (const { client } of sources) client.close();
   }
+}
+
+/** Sources whose files may be mixed, in groups; the order is that of the request. */
+function alike(sources: readonly Source[]): Source[][] {
+  const groups: Source[][] = [];
+  for (const source of sources) {
+    const group = groups.find(([first]) => source.disks !== undefined && first.disks === source.disks);
+    if (group) group.push(source);
+    else groups.push([source]);
+  }
+  return groups;
+}
+
+/** What {@linkcode Source.disks} is. */
+function disksOf({ disks, head, backingFile }: ptypes.IReplica): string | undefined {
+  const snapshots = Object.values(disks ?? {}).filter(({ name }) => name !== head && name !== backingFile);
+  if (snapshots.some(({ removed }) => removed)) return undefined;
+  return snapshots.map(({ name, parent }) => `${name}<${parent}`).sort().join("\n");
 }
 
 async function openSource(address: string, volumeName: string): Promise<Source> {
@@ -128,16 +153,12 @@ async function openSource(address: string, volumeName: string): Promise<Source> 
     disks = found && found.state !== "closed" ? disksOf(found) : undefined;
   } catch (error) {
     // Whether it can be used shows when it is asked for a file.
-    if (error instanceof RpcError && error.code === Code.FAILED_PRECONDITION) throw error;
+    if (!(error instanceof RpcError) || error.code === Code.FAILED_PRECONDITION) throw error;
   } finally {
     replica.close();
   }
-  return {
-    address,
-    client: connect(syncAgentService, agentAddress(address), { identity }),
-    drover,
-    failures: 0,
-  };
+  const client = connect(syncAgentService, agentAddress(address), { identity });
+  return { address, client, drover, disks, failures: 0 };
 }
 
 async function firstProblem(settled: Promise<PromiseSettledResult<void>[]>): Promise<unknown> {
