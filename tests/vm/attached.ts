@@ -10,7 +10,10 @@ import type { Scenario } from "../../tools/vm/scenario.ts";
 /** Time limit of a scenario here, milliseconds: the machine may be emulated on a busy host. */
 const ATTACHED_MS = 900_000;
 
-/** A file system on `$disk`, mounted at /mnt: load that is verified, space given back, clean after unmounting. */
+/** Size of a volume, and what it grows by, bytes. */
+const BYTES = 400 * 1024 ** 2, GROWTH_BYTES = 96 * 1024 ** 2;
+
+/** A file system on `$disk`, at /mnt: verified load, space given back, growth in use, clean after unmounting. */
 export function fileSystemWork(kind: "ext4" | "xfs"): string {
   const mkfs = kind === "ext4" ? "mkfs.ext4 -q -F" : "mkfs.xfs -q -f";
   const check = kind === "ext4" ? "e2fsck -f -n" : "xfs_repair -n";
@@ -26,6 +29,17 @@ rm /mnt/verify*; sync; fstrim -v /mnt; sync
 after=$(used)
 echo "used before the discard: $before KiB, after: $after KiB"
 [ $after -lt $((before - 4096)) ]
+before=$(df --output=size -k /mnt | tail -n 1)
+drover volume expand data --size +${GROWTH_BYTES} --dir /data1 /data2 /data3
+grown() { [ $(blockdev --getsize64 $disk) = ${BYTES + GROWTH_BYTES} ]; }
+within 120 grown
+${
+    kind === "ext4"
+      ? "resize2fs $disk"
+      : "xfs_growfs /mnt"
+  } >/run/grow.out 2>&1 || { cat /run/grow.out; exit 1; }
+[ $(df --output=size -k /mnt | tail -n 1) -gt $((before + 65536)) ]
+dd if=/dev/zero of=/mnt/more bs=1M count=4 conv=fsync status=none
 umount /mnt
 ${check} $disk >/run/check.out 2>&1 || { cat /run/check.out; exit 1; }
 `;
@@ -34,13 +48,13 @@ ${check} $disk >/run/check.out 2>&1 || { cat /run/check.out; exit 1; }
 /** A volume by one carrier, from its making to its removal. */
 function attached(carrier: "iscsi" | "nbd" | "loop", kind: "ext4" | "xfs", slow: boolean): Scenario {
   return {
-    name: `${carrier}-blockdev with ${kind}: verified load, discard, and nothing is left behind`,
+    name: `${carrier}-blockdev with ${kind}: verified load, discard, growth, and nothing is left behind`,
     slow,
     run: async (lab: Lab) => {
       await lab.sh(
         `
 mark
-attach data ${carrier} --size 400MiB --replicas 2
+attach data ${carrier} --size ${BYTES} --replicas 2
 ${fileSystemWork(kind)}
 finish data
 remove data
@@ -70,6 +84,34 @@ export const ATTACHED: readonly Scenario[] = [
   attached("iscsi", "xfs", true),
   attached("nbd", "ext4", true),
   attached("loop", "ext4", true),
+  {
+    name: "LUKS2 on iscsi-blockdev: the key opens it, nothing of the plain text is in the copies",
+    run: async (lab) => {
+      await lab.sh(
+        `
+mark
+attach safe iscsi --size 96MiB --replicas 2
+modprobe dm_crypt
+printf 'correct horse' >/run/key
+cryptsetup luksFormat --batch-mode --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file /run/key $disk
+! cryptsetup open --key-file /dev/null $disk safe 2>/dev/null
+cryptsetup open --key-file /run/key $disk safe
+mkfs.ext4 -q /dev/mapper/safe
+mount /dev/mapper/safe /mnt
+yes 'text that nobody else may read' | head -c 1M >/mnt/text
+sync
+! grep -q 'nobody else may' /data1/safe-r-1/volume-head-000.img
+umount /mnt
+cryptsetup close safe
+finish safe
+remove safe
+! kernel_errors
+left_behind
+`,
+        ATTACHED_MS,
+      );
+    },
+  },
   {
     name: "tgt-blockdev through tgtd with Longhorn's backing store",
     run: async (lab) => {

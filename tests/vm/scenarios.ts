@@ -6,7 +6,8 @@
 import type { Scenario } from "../../tools/vm/scenario.ts";
 import { ATTACHED } from "./attached.ts";
 import { KILLED } from "./killed.ts";
+import { NODES } from "./nodes.ts";
 import { POWER } from "./power.ts";
 
 /** See the module text. */
-export const SCENARIOS: readonly Scenario[] = [...ATTACHED, ...KILLED, ...POWER];
+export const SCENARIOS: readonly Scenario[] = [...ATTACHED, ...KILLED, ...POWER, ...NODES];

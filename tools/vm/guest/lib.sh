@@ -132,3 +132,58 @@ remove() {
   cat /proc/locks
   return 1
 }
+
+# Copies on other nodes: network namespaces node1 to node3, each with a replica on /data1 to /data3; the engine is in
+# the machine's own network.
+
+# nodes_up NAME SIZE: networks and copies, and an engine that shows them by iSCSI; does nothing if that is there
+nodes_up() {
+  local n
+  [ -e /run/nodes.up ] && return
+  modprobe -a bridge veth
+  ip link add nodes type bridge
+  ip addr add 10.9.0.1/24 dev nodes
+  ip link set nodes up
+  for n in 1 2 3; do
+    ip netns add node$n
+    ip link add to$n type veth peer name eth0 netns node$n
+    ip link set to$n master nodes up
+    ip -n node$n addr add 10.9.0.1$n/24 dev eth0
+    ip -n node$n link set lo up
+    ip -n node$n link set eth0 up
+    start_copy $n "$1" "$2"
+  done
+  initiator
+  start_engine a "$1" "$2" 9501
+  for n in 1 2 3; do within 300 grep -q 'replica ready' /run/copy$n.out; done
+  within 300 grep -q 'engine ready' /run/engine-a.out
+  mkdir -p /mnt
+  mkfs.ext4 -q -F /dev/longhorn/$1
+  mount /dev/longhorn/$1 /mnt
+  echo a >/run/engine.now
+  touch /run/nodes.up
+}
+
+# start_copy NODE NAME SIZE
+start_copy() {
+  setsid ip netns exec node$1 replica /data$1/$2-r-$1 --size $3 --disableRevCounter --listen 10.9.0.1$1:10000 \
+    --volume-name $2 >>/run/copy$1.out 2>&1 </dev/null &
+  echo $! >/run/copy$1.pid
+}
+
+# start_engine LETTER NAME SIZE PORT ARGUMENTS...: waits for the copies, not for the engine
+start_engine() {
+  local letter=$1 name=$2 size=$3 port=$4 n
+  shift 4
+  for n in 1 2 3; do within 300 grep -q 'replica ready' /run/copy$n.out; done
+  setsid engine controller $name --size $size --disableRevCounter --frontend iscsi-blockdev --listen 127.0.0.1:$port \
+    --replica tcp://10.9.0.11:10000 --replica tcp://10.9.0.12:10000 --replica tcp://10.9.0.13:10000 "$@" \
+    >/run/engine-$letter.out 2>&1 </dev/null &
+  echo $! >/run/engine-$letter.pid
+}
+
+# engine_port: of the engine that has the volume
+engine_port() { [ "$(cat /run/engine.now)" = b ] && echo 9502 || echo 9501; }
+
+# mode_of NODE PORT: RW, WO or ERR
+mode_of() { engine --url http://127.0.0.1:$2 ls-replica | sed -n "s/.*10.9.0.1$1:10000 *\t* *\([A-Z]*\).*/\1/p"; }
