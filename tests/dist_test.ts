@@ -68,6 +68,30 @@ Deno.test("a dist runs from an empty directory, through a link, with an empty en
   assert.deepEqual([...Deno.readDirSync(directory.join("empty"))], [], "nothing is written where it is run");
 });
 
+Deno.test("what a `using` declaration holds is given back in a bundle too, also when it is used only once", async () => {
+  using directory = tempDir();
+  const input = writeSources(directory, {
+    "cmd/sample.ts": `
+      class Lock implements Disposable {
+        static held = 0;
+        take(): boolean { Lock.held++; return true; }
+        [Symbol.dispose](): void { Lock.held--; }
+      }
+      function glance(): boolean {
+        for (const _ of Deno.args) {
+          using lock = new Lock();
+          if (lock.take()) continue;
+          return true;
+        }
+        return false;
+      }
+      console.log(glance(), Lock.held, new URL("../lib/deep/sample_worker.ts", import.meta.url).href.length > 0);`,
+  });
+  await makeDist(input, directory.join("dist"));
+  const { stdout } = await run(directory.join("dist/bin/sample"), ["a", "b"]);
+  assert.equal(stdout, "false 0 true\n");
+});
+
 Deno.test("the flags for V8 can be replaced from outside", async () => {
   using directory = tempDir();
   await makeDist(writeSources(directory), directory.join("dist"));

@@ -5,6 +5,9 @@
  * `deno bundle` leaves `new URL("./volume_worker.ts", import.meta.url)` as it is, and relative to a bundle that path
  * is wrong. So the path is rewritten here, and anything in its place that is not a listed Worker is an error.
  *
+ * Bundles are not minified: the minifier (Deno 2.9.6) takes a variable of a `using` declaration that is used once for
+ * one that can be replaced by its value, and what it holds is then never given back: locks stay held.
+ *
  * @module
  */
 import { basename, dirname, join } from "node:path";
@@ -108,7 +111,6 @@ export async function bundle(input: BundleInput, directory: string): Promise<Bun
       "--quiet",
       "--platform",
       "deno",
-      "--minify",
       "--outdir",
       work,
       ...entries,
