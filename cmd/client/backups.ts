@@ -8,12 +8,15 @@ import {
   backupUrl,
   deleteBackup,
   deleteVolume,
+  inspectBackingImage,
   inspectBackup,
   inspectVolume,
+  listBackingImages,
   longhornBackup,
   longhornList,
   longhornVolume,
   NoSuchBackupError,
+  parseBackupUrl,
   restoreToFile,
 } from "../../lib/backup/mod.ts";
 import { backupPath, volumePath } from "../../lib/backup/names.ts";
@@ -32,6 +35,7 @@ import {
 } from "../../lib/instance/proxy/backups.ts";
 import { imrpc } from "../../lib/rpc/imrpc.ts";
 import { open } from "../backup/settings.ts";
+import { restoreOverImage } from "./backup_file.ts";
 import { UsageError } from "../support/program.ts";
 import {
   type ClientFlags,
@@ -48,7 +52,11 @@ const MIB = 1024 * 1024;
 
 /** Access data as a request carries it. */
 function environment(): string[] {
-  return Object.entries(Credentials.fromEnvironment().reveal()).map(([name, value]) => `${name}=${value}`);
+  // Engines know Longhorn's names only, and reject requests with others.
+  return Object.entries(Credentials.fromEnvironment().reveal()).filter(([name]) =>
+    name !== "AWS_SESSION_TOKEN"
+  )
+    .map(([name, value]) => `${name}=${value}`);
 }
 
 /** Scripts pass addresses out of JSON, where Go writes `&` in another way. */
@@ -190,11 +198,12 @@ async function toFile(
   if (format !== "raw" && format !== "qcow2") {
     throw new UsageError(`--output-format ${format}: expected raw or qcow2`);
   }
-  if (flags.backingFile !== "") {
-    throw new UsageError("--backing-file: restore without it, and put the image below with: qemu-img rebase");
-  }
   const concurrency = integer("--concurrent-limit", flags.concurrentLimit, 1);
-  await onTarget(where, (target) => restoreToFile(target, { volume, backup, path, format, concurrency }));
+  const options = { volume, backup, path, format, concurrency } as const;
+  await onTarget(where, async (target) => {
+    if (flags.backingFile === "") await restoreToFile(target, options);
+    else await restoreOverImage(target, options, flags.backingFile);
+  });
 }
 
 async function remove(url: string, flags: { readonly volume: string }): Promise<void> {
@@ -225,6 +234,12 @@ async function head(url: string): Promise<void> {
     if (!entry) throw new NoSuchBackupError(`cannot find ${path} in backupstore`);
     printJson({ ModificationTime: new Date(entry.modifiedMs).toISOString() });
   });
+}
+
+async function inspectImage(url: string): Promise<void> {
+  const { target: where, backingImage } = parseBackupUrl(plainUrl(url));
+  if (!backingImage) throw new UsageError(`${url}: names no backing image; write TARGET?backingImage=NAME`);
+  printJson(await onTarget(where, (target) => inspectBackingImage(target, backingImage)));
 }
 
 function engineCommands(parent: Command): void {
@@ -261,7 +276,7 @@ function engineCommands(parent: Command): void {
 
 function targetCommands(parent: Command): void {
   parent.command("restore-to-file <url>").description("restore a backup into a file")
-    .option("--backing-file <path>", "not supported: see qemu-img rebase", "")
+    .option("--backing-file <path>", "the image below the volume, in any format that qemu-img knows", "")
     .option("--output-file <path>", "the file", "")
     .option("--output-format <format>", "raw or qcow2", "")
     .option("--concurrent-limit <n>", "blocks under way at the same time", "5")
@@ -290,6 +305,10 @@ function targetCommands(parent: Command): void {
       await new ShareMounts({ runner: new SystemRunner() }).unmountAll(MOUNT_DIRECTORY);
     });
   parent.command("head <url>").description("when a record on a target was written, as JSON").action(head);
+  parent.command("ls-backing-image <dest>").description("names of the backing images on a target, as JSON")
+    .action(async (dest: string) => printJson(await onTarget(plainUrl(dest), listBackingImages)));
+  parent.command("inspect-backing-image <url>").description("a backing image on a target, as JSON")
+    .action(inspectImage);
 }
 
 /** Adds the commands about backups. @internal */

@@ -77,7 +77,8 @@ export async function listBackups(
 
 /** The URL that names a backup in Longhorn's commands: the target's, with the names as parameters. */
 export function backupUrl(targetUrl: string, { volume, backup }: BackupName): string {
-  return `${targetUrl}?${new URLSearchParams({ backup, volume })}`;
+  // A target with mount options has a query already.
+  return `${targetUrl}${targetUrl.includes("?") ? "&" : "?"}${new URLSearchParams({ backup, volume })}`;
 }
 
 /** Parts of the URL of a backup or volume. */

@@ -22,7 +22,7 @@ export interface TempDir extends Disposable {
  * Deno.writeTextFileSync(directory.join("file"), "text");
  * ```
  */
-export function tempDir(prefix = "t-", place?: string): TempDir {
+export function tempDir(prefix = "t-", place: string | undefined = undefined): TempDir {
   const path = Deno.makeTempDirSync({ prefix, ...(place !== undefined && { dir: place }) });
   return {
     path,
