@@ -78,7 +78,17 @@ peerTest(
     const backing = dir.join("backing.qcow2"), output = dir.join("out");
     await run("qemu-img", ["create", "-q", "-f", "qcow2", backing, "16M"]);
     await run("qemu-io", ["-f", "qcow2", backing, "-c", "write -P 0x11 0 16M"]);
-    const toFile = ["backup", "restore-to-file", url, "--backing-file", backing, "--output-file", output];
+    const toFile = [
+      "backup",
+      "restore-to-file",
+      url,
+      "--backing-file",
+      backing,
+      "--output-file",
+      output,
+      "--output-format",
+      "raw",
+    ];
     assert.equal((await longhorn(...toFile)).code, 0);
     const reads = ["-c", "read -P 0x11 0 4M", "-c", "read -P 0x5a 4M 2M", "-c", "read -P 0x11 6M 10M"];
     const { stdout } = await run("qemu-io", ["-f", "raw", output, ...reads]);
@@ -86,6 +96,6 @@ peerTest(
     assert.equal((await longhorn("backup", "rm", url)).code, 0);
     const gone = await longhorn("backup", "inspect", url);
     assert.equal(gone.code, 1);
-    assert.match(gone.stderr, /there is no backup b1 of volume data/);
+    assert.match(gone.stderr, /cannot find .*backup=b1/);
   },
 );

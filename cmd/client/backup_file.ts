@@ -36,6 +36,8 @@ export async function restoreOverImage(
     using file = await Deno.open(partial, { write: true });
     await file.sync();
     await Deno.rename(partial, path);
+    using directory = await Deno.open(dirname(path));
+    await directory.sync();
   } finally {
     await Deno.remove(top);
     await Deno.remove(partial).catch(() => {});
