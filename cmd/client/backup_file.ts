@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { dirname } from "node:path";
 import { restoreToFile, type RestoreToFileOptions, type Target } from "../../lib/backup/mod.ts";
 import { CommandError, SystemRunner } from "../../lib/host/command.ts";
 
