@@ -31,6 +31,7 @@ interface Flags {
   readonly allowBinary: readonly string[];
   readonly insecurePlaintext: boolean;
   readonly stopInstancesOnExit: boolean;
+  readonly echoLogs: boolean;
 }
 
 interface GlobalFlags {
@@ -69,6 +70,7 @@ export function daemonCommand(root: Command): void {
     )
     .option("--insecure-plaintext", "serve the network without TLS", false)
     .option("--stop-instances-on-exit", "stop all processes with this one", false)
+    .option("--no-echo-logs", "do not repeat the logs of processes on standard output")
     .option("--spdk-enabled", "accepted for compatibility", false)
     .option("--spdk-port-range <range>", "accepted for compatibility", "20001-30000")
     .addHelpText("after", HELP)
@@ -132,6 +134,16 @@ function hostHasProc(): boolean {
   }
 }
 
+/** Writes to standard output; one that nobody reads any more is no reason to end. */
+function echo(text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
+  } catch {
+    // The lines are in the files.
+  }
+}
+
 async function start(flags: Flags, global: GlobalFlags, log: Logger): Promise<Manager> {
   const tls = await identity(flags, global, log);
   // In a pod the mounts of volumes are in the host's namespace.
@@ -155,6 +167,7 @@ async function start(flags: Flags, global: GlobalFlags, log: Logger): Promise<Ma
     withheld: [LIFELINE_VARIABLE, ...CHAP_VARIABLES],
     runner: new SystemRunner(report, inPod ? ["nsenter", `--mount=${HOST_PROC}/1/ns/mnt`, "--"] : []),
     localRunner: new SystemRunner(report),
+    ...(flags.echoLogs ? { echo } : {}),
     mountsFile: inPod ? `${HOST_PROC}/1/mounts` : "/proc/mounts",
     log,
   });

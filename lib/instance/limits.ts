@@ -43,6 +43,9 @@ export const LOG_KEEP_MS = 7 * 24 * 60 * 60 * 1000;
 /** Longest line that is streamed whole, bytes; a longer one comes in pieces. */
 export const LOG_LINE_BYTES = 64 * 1024;
 
+/** What instances write is repeated on the manager's output at most this often, milliseconds. */
+export const ECHO_MS = 200;
+
 /** Changes that wait for one watcher; one that is further behind is cut off and lists again (Longhorn). */
 export const WATCH_QUEUE = 100;
 

@@ -35,7 +35,8 @@ const SUFFIX = ".log", OLDER = ".1";
 /** The logs of a directory. */
 export class LogDirectory {
   readonly #files: Files;
-  readonly #directory: string;
+  /** Where they are. */
+  readonly directory: string;
   /** Bytes that were cut off each log since this manager runs: readers count from there. */
   readonly #removed = new Map<string, number>();
   readonly #limit: number;
@@ -43,14 +44,14 @@ export class LogDirectory {
   /** Opens the directory; it is made if it is not there. @throws {IoError} */
   constructor(files: Files, directory: string, limitBytes: number = LOG_BYTES) {
     this.#files = files;
-    this.#directory = directory;
+    this.directory = directory;
     this.#limit = limitBytes;
     files.makeDirectory(directory, 0o755);
   }
 
   /** Path of a log. */
   path(name: string): string {
-    return `${this.#directory}/${name}${SUFFIX}`;
+    return `${this.directory}/${name}${SUFFIX}`;
   }
 
   /** Opens a log for a process to append to. @returns a descriptor. @throws {IoError} */
@@ -116,10 +117,10 @@ export class LogDirectory {
   /** Removes logs of names that are not in use and were not written to for long. @returns how many */
   removeOld(inUse: (name: string) => boolean, nowMs: number): number {
     let count = 0;
-    for (const file of this.#files.list(this.#directory)) {
+    for (const file of this.#files.list(this.directory)) {
       const name = file.replace(/\.log(\.1)?$/, "");
       if (name === file || !isName(name) || inUse(name)) continue;
-      const path = `${this.#directory}/${file}`;
+      const path = `${this.directory}/${file}`;
       const { kind, modifiedNs } = this.#files.stat(path);
       if (kind !== "file" || Number(modifiedNs / 1_000_000n) > nowMs - LOG_KEEP_MS) continue;
       this.#files.unlink(path);
@@ -157,27 +158,47 @@ export class LogDirectory {
     if (rest.length > 0) yield decoder.decode(rest);
   }
 
-  /** The bytes of a log, in pieces. It may be cut between two of them: positions count from the first byte ever. */
+  /** The bytes of a log, in pieces. */
   *#pieces(name: string): Generator<Uint8Array<ArrayBuffer>, void> {
-    const path = this.path(name);
-    const size = (file: string): number => this.#files.exists(file) ? this.#files.stat(file).size : 0;
-    const oldest = (): number => this.#removedFrom(name) - size(`${path}${OLDER}`);
-    const end = this.#removedFrom(name) + size(path);
-    for (let at = oldest(); at < end;) {
-      at = Math.max(at, oldest());
-      const removed = this.#removedFrom(name);
-      const older = at < removed;
-      const limit = older ? removed : end;
-      const from = older ? at - oldest() : at - removed;
-      const bytes = this.#read(
-        older ? `${path}${OLDER}` : path,
-        from,
-        Math.min(LOG_LINE_BYTES, limit - at),
-      );
+    const end = this.end(name);
+    for (let at = -Infinity; at < end;) {
+      const { bytes, next } = this.piece(name, at, end);
       if (bytes.length === 0) return;
-      at += bytes.length;
+      at = next;
       yield bytes;
     }
+  }
+
+  /** Where a log ends: its bytes are counted from the first one ever, so that cutting it moves nothing. */
+  end(name: string): number {
+    return this.#removedFrom(name) + this.#size(this.path(name));
+  }
+
+  /**
+   * The bytes at a position, or the oldest that are kept, if those were cut off.
+   *
+   * @param end nothing from there on
+   * @returns at most {@linkcode LOG_LINE_BYTES}, and the position after them
+   */
+  piece(name: string, at: number, end: number): { bytes: Uint8Array<ArrayBuffer>; next: number } {
+    const path = this.path(name), removed = this.#removedFrom(name);
+    const oldest = removed - this.#size(`${path}${OLDER}`), from = Math.max(at, oldest);
+    const older = from < removed;
+    const length = Math.max(0, Math.min(LOG_LINE_BYTES, (older ? Math.min(removed, end) : end) - from));
+    const bytes = older
+      ? this.#read(`${path}${OLDER}`, from - oldest, length)
+      : this.#read(path, from - removed, length);
+    return { bytes, next: from + bytes.length };
+  }
+
+  /** Names that have a log. */
+  names(): string[] {
+    return this.#files.list(this.directory).filter((file) => file.endsWith(SUFFIX))
+      .map((file) => file.slice(0, -SUFFIX.length)).filter(isName);
+  }
+
+  #size(file: string): number {
+    return this.#files.exists(file) ? this.#files.stat(file).size : 0;
   }
 
   #read(path: string, offset: number, length: number): Uint8Array<ArrayBuffer> {

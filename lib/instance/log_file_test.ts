@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { tempDir } from "../../tests/support/temp.ts";
+import { waitFor } from "../../tests/support/wait.ts";
 import { FilesLibc } from "../io/files_libc.ts";
 import { libc } from "../io/libc.ts";
+import { systemClock } from "./clock.ts";
 import { LOG_KEEP_MS, LOG_LINE_BYTES } from "./limits.ts";
+import { LogEcho } from "./log_echo.ts";
 import { LogDirectory } from "./log_file.ts";
 
 const MIB = 1024 * 1024;
@@ -105,4 +108,58 @@ Deno.test("old logs of processes that are gone are removed, nothing else", () =>
   const left = [...Deno.readDirSync(directory.path)].map(({ name }) => name).sort();
   assert.deepEqual(left, [".hidden.log", "fresh.log", "here.log", "notes.txt"]);
   assert.equal(logs.removeOld(() => false, Date.now() + LOG_KEEP_MS + 60_000), 2);
+});
+
+Deno.test("the older part of a log that an earlier manager cut is streamed, too", () => {
+  using directory = tempDir();
+  Deno.writeTextFileSync(directory.join("a.log.1"), "one\ntw");
+  Deno.writeTextFileSync(directory.join("a.log"), "o\nthree\n");
+  assert.deepEqual([...new LogDirectory(files, directory.path).lines("a")], ["one", "two", "three"]);
+});
+
+Deno.test("what processes write from now on is repeated with their names, in whole lines, also across a cut", () => {
+  using directory = tempDir();
+  const logs = new LogDirectory(files, directory.path, 2 * MIB), said: string[] = [];
+  const first = logs.openForProcess("a");
+  append(first, "before\n");
+  const echo = new LogEcho(logs, (text) => said.push(text));
+  const round = (...names: string[]): string => {
+    for (const name of names) echo.note(logs.path(name));
+    echo.round();
+    return said.splice(0).join("");
+  };
+  append(first, "one\ntw");
+  assert.equal(round("a"), "[a] one\n");
+  const second = logs.openForProcess("b");
+  append(second, "other \xff\n");
+  append(first, "o\n");
+  assert.equal(round("a", "b"), "[a] two\n[b] other \xff\n");
+  assert.equal(round("a", "../x", "none"), "");
+  for (let i = 0; i < 300; i++) append(first, `${String(i).padStart(10_000, "0")}\n`);
+  logs.trim("a");
+  append(first, "end\n");
+  const lines = round("a").split("\n");
+  assert.deepEqual([lines.length, lines[0]?.length, lines.at(-2)], [302, 10_004, "[a] end"]);
+  Deno.removeSync(logs.path("b"));
+  assert.equal(round("b"), "");
+  libc.close(second);
+  const third = logs.openForProcess("b");
+  append(third, "new\n");
+  assert.equal(round("b"), "[b] new\n");
+  for (const fd of [first, third]) libc.close(fd);
+});
+
+Deno.test("the kernel tells which logs changed", async () => {
+  using directory = tempDir();
+  const logs = new LogDirectory(files, directory.path), over = new AbortController();
+  let said = "";
+  const running = new LogEcho(logs, (text) => said += text).run(systemClock, over.signal);
+  const fd = logs.openForProcess("a");
+  append(fd, "one\n");
+  await waitFor(() => said === "[a] one\n", { what: "the first line" });
+  append(fd, "two\n");
+  await waitFor(() => said === "[a] one\n[a] two\n", { what: "the second line" });
+  libc.close(fd);
+  over.abort();
+  await running;
 });

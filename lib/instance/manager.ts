@@ -28,6 +28,7 @@ import { unmountBelow, VolumeMounts } from "./filesystems.ts";
 import { keepHouse } from "./housekeeping.ts";
 import { instanceHandlers } from "./instance_service.ts";
 import { SystemLauncher } from "./launcher.ts";
+import { LogEcho } from "./log_echo.ts";
 import { LogDirectory } from "./log_file.ts";
 import { volumeOfEngine } from "./names.ts";
 import { PortRange } from "./ports.ts";
@@ -62,6 +63,8 @@ export interface ManagerOptions {
   readonly localRunner: Runner;
   /** The host's /proc/mounts. */
   readonly mountsFile: string;
+  /** Takes what processes write into their logs, `[name] line` each; nobody, if absent. */
+  readonly echo?: (text: string) => void;
   /** Events. */
   readonly log: Logger;
 }
@@ -119,12 +122,13 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
     const thawing = thaw(table, mounts, log);
     servers.push(...await offer(options, { table, logs, mounts }));
     const house = keepHouse(table, { logs, mounts }, over.signal);
+    const echo = echoLogs(options, logs, over.signal);
     const close = async (stopInstances: boolean): Promise<void> => {
       over.abort();
       if (stopInstances) await table.stopAll();
       table.changes.close();
       await Promise.all(servers.map((server) => server.close()));
-      await Promise.all([house, thawing]);
+      await Promise.all([house, thawing, echo]);
       launcher[Symbol.dispose]();
       records[Symbol.dispose]();
     };
@@ -155,6 +159,15 @@ async function unmountBackupTargets({ localRunner, log }: ManagerOptions): Promi
   const mounts = await Deno.readTextFile("/proc/self/mounts");
   const gone = await unmountBelow(MOUNT_DIRECTORY, mounts, localRunner);
   log.info("unmounted backup targets", { count: gone.length });
+}
+
+async function echoLogs(options: ManagerOptions, logs: LogDirectory, signal: AbortSignal): Promise<void> {
+  if (!options.echo) return;
+  try {
+    await new LogEcho(logs, options.echo).run(systemClock, signal);
+  } catch (error) {
+    options.log.warn("logs of processes are not repeated here", { problem: String(error) });
+  }
 }
 
 interface Parts {
