@@ -34,6 +34,22 @@ Deno.test("help tells the commands, examples and what an exit status means", asy
   }
 });
 
+Deno.test("help of the commands for running volumes has examples and says what is lost", async () => {
+  for (
+    const [command, ...patterns] of [
+      ["snapshot", /drover snapshot create data before-upgrade/, /must be running/],
+      ["replica", /drover replica add data --to \/disk4/, /each has all of its data/],
+    ] as const
+  ) {
+    const { code, stdout } = await drover(command, "--help");
+    assert.equal(code, 0);
+    for (const pattern of patterns) assert.match(stdout, pattern);
+  }
+  await refused(["snapshot", "creat", "v1"], 2, /Did you mean create\?/, /drover snapshot --help/);
+  await refused(["replica", "add", "v1"], 2, /'--to <path>' not specified/, /drover replica add --help/);
+  await refused(["snapshot", "ls", "v1", "-o", "xml"], 2, /--output xml: expected table or json/);
+});
+
 Deno.test("the version is the one of the project", async () => {
   const { version } = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url)));
   assert.equal((await drover("--version")).stdout.trim(), version);

@@ -49,7 +49,7 @@ Deno.test("replicas are listed, added, updated and removed with Longhorn's words
   await ok(...url, "add-replica", "--size", "1m", "--current-size", "1m", third.address);
   assert.deepEqual(fake.listed.map(({ address }) => address), [first.address, third.address]);
   assert.equal(await ok(...url, "rebuild-status"), "{}\n");
-  await ok(...url, "update", "--mode", "ERR", third.address);
+  assert.equal(await ok(...url, "update", "--mode", "ERR", third.address), "");
   assert.deepEqual(fake.calls.at(-1)?.request, { address: { address: third.address }, mode: 2 });
   const wrong = await program("longhorn", ...url, "--volume-name", "other", "ls-replica");
   assert.equal(wrong.code, 1);

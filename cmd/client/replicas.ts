@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { modeOf, replicaAddress } from "../../lib/client/engine.ts";
+import { replicaAddress } from "../../lib/client/engine.ts";
 import { resetSyncAgents } from "../../lib/client/purge.ts";
 import {
   addReplica,
@@ -75,11 +75,10 @@ async function update(address: string, flags: ClientFlags & { readonly mode: str
   const mode = MODES.get(flags.mode);
   if (mode === undefined) throw new UsageError(`--mode ${flags.mode}: expected WO, RW or ERR`);
   const to = replicaAddress(address);
-  const result = await withEngine(
+  await withEngine(
     flags,
     ({ controller }) => controller.unary("replicaUpdate", { address: { address: to }, mode }),
   );
-  console.log(`${result.address?.address ?? to} ${modeOf(result.mode)}`);
 }
 
 function addCommands(root: Command): void {
