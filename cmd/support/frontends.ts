@@ -11,6 +11,7 @@ import { IscsiFrontend, targetNameOf } from "../../lib/frontend/iscsi/target.ts"
 import { LoopFrontend, LoopMemory } from "../../lib/frontend/loop/loop_frontend.ts";
 import { NbdFrontend, NbdMemory } from "../../lib/frontend/nbd/frontend.ts";
 import { SocketFrontend } from "../../lib/frontend/socket/socket.ts";
+import { whyNotRoot } from "../../lib/host/peer_owner.ts";
 import { markIoFlusher } from "../../lib/host/fuse_mount.ts";
 import type { Address, Io } from "../../lib/io/io.ts";
 import type { BufferPool } from "../../lib/io/pool.ts";
@@ -72,6 +73,8 @@ export interface FrontendOptions {
   readonly serve?: ServedKind;
   /** Whom `iscsi` lets in; absent: everybody. */
   readonly chap?: ChapSettings;
+  /** `iscsi` is for the initiator of this machine alone: connections that root did not make are refused. */
+  readonly rootOnly?: boolean;
   /** From an engine whose place this one takes: the frontend goes on with its clients. */
   readonly handed?: Parcel;
   /** The mounted file system that `loop` serves; added by the main thread. */
@@ -109,7 +112,7 @@ function makeLoop(options: FrontendOptions, { io, device, log, notify }: Fronten
 }
 
 function makeIscsi(
-  { listen, chap, handed }: FrontendOptions,
+  { listen, chap, handed, rootOnly }: FrontendOptions,
   { io, pool, device, log }: FrontendParts,
 ): Frontend {
   if (listen.kind !== "tcp") throw new RangeError("frontend iscsi: it listens on HOST:PORT only");
@@ -117,6 +120,7 @@ function makeIscsi(
     address: listen,
     targetName: targetNameOf(device.name),
     ...(chap ? { chap } : {}),
+    ...(rootOnly ? { admit: whyNotRoot } : {}),
     ...(handed ? { handed } : {}),
     onEvent: ({ kind, connection, initiator, code, message }) =>
       log.info("iscsi", { what: kind, connection, initiator, code, detail: message }),

@@ -12,6 +12,8 @@ export interface RetryRule {
   readonly attempts: number;
   /** Between two of them, milliseconds. */
   readonly pauseMs: number;
+  /** It is waited for something that takes its time: an attempt that fails is no news. */
+  readonly waiting?: true;
 }
 
 /** What retrying needs of its surroundings. */
@@ -66,7 +68,9 @@ export async function retry<T>(
         const times = rule.attempts === 1 ? "" : ` after ${rule.attempts} attempts`;
         throw new HostError(`${what} failed${times}: ${reasonOf(cause)}`, { cause });
       }
-      log.warn("trying again", { what, attempt: number, of: rule.attempts, reason: reasonOf(cause) });
+      const fields = { what, attempt: number, of: rule.attempts, reason: reasonOf(cause) };
+      if (rule.waiting) log.debug("not yet", fields);
+      else log.warn("trying again", fields);
     }
     await sleep(rule.pauseMs);
   }

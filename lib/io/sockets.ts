@@ -172,6 +172,27 @@ export function boundPort(listener: number): number {
   return new DataView(address.buffer).getUint16(2);
 }
 
+/** Both ends of an IPv4 connection; undefined for other sockets, or when it is over. */
+export function ipv4Ends(fd: number): { readonly own: Ipv4End; readonly peer: Ipv4End } | undefined {
+  const end = (call: typeof libc.getsockname): Ipv4End | undefined => {
+    const address = new Uint8Array(SOCKADDR_BYTES), view = new DataView(address.buffer);
+    if (call(fd, address, number32(SOCKADDR_BYTES)) < 0 || view.getUint16(0, true) !== AF_INET) {
+      return undefined;
+    }
+    return { host: [...address.subarray(4, 8)], port: view.getUint16(2) };
+  };
+  const own = end(libc.getsockname), peer = end(libc.getpeername);
+  return own && peer ? { own, peer } : undefined;
+}
+
+/** One end of an IPv4 connection. */
+export interface Ipv4End {
+  /** Four bytes. */
+  readonly host: readonly number[];
+  /** TCP port. */
+  readonly port: number;
+}
+
 /** Makes calls on a descriptor wait or not; the setting is shared with all who have it. @throws {IoError} */
 export function setBlocking(fd: number, blocking: boolean): void {
   const flags = check(libc.fcntl(fd, F_GETFL, 0), "fcntl", `descriptor ${fd}`);

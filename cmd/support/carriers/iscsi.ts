@@ -19,10 +19,19 @@ import {
 import { Initiator } from "../../../lib/host/iscsi/initiator.ts";
 import { ownAddress } from "../../../lib/host/own_address.ts";
 import { HostError, reasonOf, retry } from "../../../lib/host/retry.ts";
+import type { FrontendOptions } from "../frontends.ts";
 import type { Attachment, Carrier, CarrierParts, Serve } from "./carrier.ts";
 
 /** How long the initiator may take to come back to a new engine. It tries every few seconds. */
-const RETURN = { attempts: 30, pauseMs: 1_000 };
+const RETURN = { attempts: 60, pauseMs: 1_000, waiting: true } as const;
+
+/** The host's initiator connects here when it shares our network. */
+const LOOPBACK = "127.0.0.1";
+
+/** What the volume thread is to serve. */
+function offer(host: string, port: number): Partial<FrontendOptions> {
+  return { listen: { kind: "tcp", host, port }, ...(host === LOOPBACK ? { rootOnly: true } : {}) };
+}
 
 /** Takes the port out of a frontend's endpoint, `iscsi://HOST:PORT/TARGET/LUN`. */
 export function portOf(endpoint: string): number {
@@ -58,9 +67,9 @@ export class IscsiCarrier implements Carrier {
   /** See {@linkcode Carrier.attach}. */
   async attach(serve: Serve): Promise<Attachment> {
     const { context } = this.#parts;
-    // Loopback keeps everybody else out; it does only where the host's is ours.
-    const host = context.host.sharesNetwork ? "127.0.0.1" : ownAddress();
-    const endpoint = await serve("iscsi", { listen: { kind: "tcp", host, port: 0 } });
+    // Loopback keeps other machines out, and other users can be told there; it does only where the host's is ours.
+    const host = context.host.sharesNetwork ? LOOPBACK : ownAddress();
+    const endpoint = await serve("iscsi", offer(host, 0));
     const disk = this.#disk(host, portOf(endpoint));
     return attachment(disk, await attachDisk(context, disk));
   }
@@ -73,7 +82,7 @@ export class IscsiCarrier implements Carrier {
     const mine = async () => (await initiator.sessions()).some(({ target }) => target === this.#target);
     if (!await mine()) return undefined;
     try {
-      await serve("iscsi", { listen: { kind: "tcp", host, port } });
+      await serve("iscsi", offer(host, port));
       const found = await retry(`return of the initiator to ${this.#target}`, RETURN, context, async () => {
         const session = (await initiator.sessionDetails()).find(({ target }) => target === this.#target);
         const unit = session?.disks.find(({ lun }) => lun === disk.lun);

@@ -51,6 +51,8 @@ export interface IscsiOptions {
   readonly lun?: number;
   /** Ask initiators for credentials. */
   readonly chap?: ChapSettings;
+  /** Looks at who connects. @returns why not; "" lets the connection in */
+  readonly admit?: (fd: number) => string;
   /** Connections at once. Default {@linkcode MAX_CONNECTIONS}. */
   readonly maxConnections?: number;
   /** Product revision level for INQUIRY, 4 characters. */

@@ -172,9 +172,12 @@ export class IscsiFrontend implements Frontend, Target, Completer {
   }
 
   #connected(fd: number, unread?: Uint8Array): Connection | undefined {
-    if (this.#stopped || this.#connections.length >= this.#maxConnections) {
+    const full = this.#stopped !== undefined || this.#connections.length >= this.#maxConnections;
+    const stranger = full || unread ? "" : this.options.admit?.(fd) ?? "";
+    if (full || stranger !== "") {
       this.io.close(fd);
-      this.#event("refused", undefined, "resources", `already ${this.#connections.length} connections`);
+      const why = stranger || `already ${this.#connections.length} connections`;
+      this.#event("refused", undefined, full ? "resources" : "login", why);
       return undefined;
     }
     let memory: StreamMemory, header: number;

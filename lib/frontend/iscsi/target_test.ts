@@ -170,6 +170,24 @@ testWorlds("who does not log in in time is given up", (io) => {
   );
 });
 
+testWorlds("who is not let in is told nothing, and the reason is in the log", (io) => {
+  let answer = "a stranger";
+  const bench = new Bench(io, { admit: () => answer });
+  play(
+    io,
+    (function* () {
+      const stranger = yield* Initiator.connect(io, bench.frontend.port);
+      yield () => stranger.closed;
+      assert.equal(bench.events.at(-1)?.kind, "refused");
+      assert.equal(bench.events.at(-1)?.message, "a stranger");
+      answer = "";
+      const friend = yield* bench.initiator();
+      assert.equal((yield* friend.scsi(rw10(0x28, 0, 1), { read: 512 })).status, 0);
+      yield* bench.stop();
+    })(),
+  );
+});
+
 testWorlds("more connections than allowed are refused, the others go on", (io) => {
   const bench = new Bench(io, { maxConnections: 2 });
   play(

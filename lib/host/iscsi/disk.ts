@@ -21,7 +21,7 @@ export const LOCK_MS = 120_000;
 /** Discovery, login, logout, removal of records. */
 const ASK = { attempts: 5, pauseMs: 3_000 };
 /** The kernel makes the disk a little after the login. */
-const LOOK = { attempts: 10, pauseMs: 1_000 };
+const LOOK = { attempts: 10, pauseMs: 1_000, waiting: true } as const;
 /** How long the kernel waits for one SCSI command before it aborts it, seconds. */
 export const SCSI_TIMEOUT_S = 60;
 /** How long the initiator waits for an abort, seconds. */

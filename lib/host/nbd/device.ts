@@ -23,7 +23,7 @@ export const NBD_CONNECTIONS = 4;
 /** Bytes of a logical block, as other frontends have. */
 const BLOCK_BYTES = 512;
 /** The kernel shows a new device, and forgets an old one, a moment later. */
-const APPEAR = { attempts: 50, pauseMs: 100 };
+const APPEAR = { attempts: 50, pauseMs: 100, waiting: true } as const;
 /** Time for the kernel module to load, milliseconds. */
 const MODPROBE_MS = 30_000;
 /** Name of the family, of the module, and of the devices. */
@@ -140,11 +140,16 @@ export async function attachNbd(context: HostContext, server: NbdServer, volume:
   }
   if (index === undefined) throw new HostError("the kernel does not say which NBD device it connected");
   const name = `${NBD}${index}`;
-  const number = await retry(`looking for ${name}`, APPEAR, context, () => {
-    const found = numberOfName(name, context.sys);
-    return found ? Promise.resolve(found) : Promise.reject(new HostError("sysfs does not show it"));
-  });
-  return { name, index, ...number };
+  try {
+    const number = await retry(`looking for ${name}`, APPEAR, context, () => {
+      const found = numberOfName(name, context.sys);
+      return found ? Promise.resolve(found) : Promise.reject(new HostError("sysfs does not show it"));
+    });
+    return { name, index, ...number };
+  } catch (error) {
+    nbdCommand(family, NbdCommand.DISCONNECT, { index });
+    throw error;
+  }
 }
 
 /** Gives a device whose server died the connections of a new one. @throws {HostError} it does not want any */

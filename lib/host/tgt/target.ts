@@ -13,7 +13,7 @@ export const STORE_TYPE = "longhorn";
 /** The volume's unit in its target. */
 export const TARGET_LUN = 1;
 /** A tgtd that was just started answers a little later. */
-const WAKE = { attempts: 5, pauseMs: 1_000 };
+const WAKE = { attempts: 5, pauseMs: 1_000, waiting: true } as const;
 /** Another process may take the number first. */
 const NUMBER = { attempts: 5, pauseMs: 500 };
 /** Caching mode page with the write cache off, in tgtadm's way of writing pages. */
