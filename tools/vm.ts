@@ -3,7 +3,7 @@
  * and cuts of the power. The last line is `N passed, N failed, N skipped`.
  *
  * ```text
- * deno task e2e:vm [--all] [--only TEXT] [--seconds N] [--list]
+ * deno task e2e:vm [--all] [--only TEXT,...] [--seconds N] [--list]
  * ```
  *
  * Without `--all` scenarios that take long are left out. Those that have not begun when `--seconds` are over are
@@ -74,9 +74,11 @@ async function main(): Promise<number> {
       list: { type: "boolean" },
     },
   });
-  const only = values.only?.toLowerCase();
+  const only = values.only?.toLowerCase().split(",");
   const scenarios = SCENARIOS.filter(({ name, slow }) =>
-    only === undefined ? values.all === true || slow !== true : name.toLowerCase().includes(only)
+    only === undefined
+      ? values.all === true || slow !== true
+      : only.some((text) => name.toLowerCase().includes(text))
   );
   if (values.list === true) {
     for (const { name, slow } of scenarios) console.log(`${slow === true ? "(slow) " : ""}${name}`);

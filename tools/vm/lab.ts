@@ -109,7 +109,8 @@ export class Lab implements AsyncDisposable {
 
   /** Ends the machine, if there is one. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#machine?.[Symbol.asyncDispose]();
-    this.#machine = undefined;
+    const machine = this.#machine;
+    await machine?.[Symbol.asyncDispose]();
+    if (this.#machine === machine) this.#machine = undefined;
   }
 }

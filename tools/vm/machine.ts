@@ -50,6 +50,7 @@ export class Machine implements AsyncDisposable {
   readonly #records: LinePort;
   readonly #disks: readonly VolatileDisk[];
   #over = false;
+  #disposed: Promise<void> | undefined;
 
   private constructor(readonly options: MachineOptions) {
     const { directory, data, onRecord } = options, number = ++started;
@@ -160,8 +161,12 @@ export class Machine implements AsyncDisposable {
     await this.#qemu.status;
   }
 
-  /** Ends it, if it still runs, and closes everything. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends it, if it still runs, and closes everything. Once, whoever asks for it. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#disposed ??= this.#dispose();
+  }
+
+  async #dispose(): Promise<void> {
     await this.#end("SIGKILL");
     await this.#agent[Symbol.asyncDispose]();
     await this.#records[Symbol.asyncDispose]();
