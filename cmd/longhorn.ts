@@ -9,6 +9,7 @@
 import "../lib/rpc/setup.ts";
 import { backupCommands } from "./client/backups.ts";
 import { clientCommands } from "./client/commands.ts";
+import { systemBackupCommands } from "./client/system_backups.ts";
 import { become } from "./support/exec.ts";
 import { main, pointToOwnHelp, program, UsageError } from "./support/program.ts";
 import { locateProgram } from "./support/programs.ts";
@@ -46,6 +47,7 @@ function commandLine() {
   root.command("replica").description("serve one copy; see replica --help").action(() => {});
   clientCommands(root);
   backupCommands(root);
+  systemBackupCommands(root);
   pointToOwnHelp(root);
   return root;
 }

@@ -41,3 +41,11 @@ export {
   parseBackupUrl,
 } from "./inspect.ts";
 export { verifyBackups } from "./verify.ts";
+export {
+  deleteSystemBackup,
+  downloadSystemBackup,
+  parseSystemBackupUrl,
+  type SystemBackupDetails,
+  type SystemBackupUrl,
+  uploadSystemBackup,
+} from "./system_backup.ts";
