@@ -22,6 +22,7 @@
  * @module
  */
 import { replaceFile } from "../disk/atomic.ts";
+import { TEMPORARY_SUFFIX } from "../disk/names.ts";
 import type { Files } from "../io/files.ts";
 import { isName } from "./names.ts";
 
@@ -201,7 +202,8 @@ export class DirectoryRecordStore implements RecordStore, Disposable {
   load(problem: (file: string, error: unknown) => void): ProcessRecord[] {
     const records: ProcessRecord[] = [];
     for (const name of this.#files.list(this.#directory)) {
-      // Temporary files of a replacement that did not happen are no records.
+      // What a manager left that died while it wrote.
+      if (name.endsWith(SUFFIX + TEMPORARY_SUFFIX)) this.#files.unlink(`${this.#directory}/${name}`);
       if (!name.endsWith(SUFFIX)) continue;
       try {
         records.push(decodeRecord(this.#files.readWhole(`${this.#directory}/${name}`, MAX_RECORD_BYTES)));

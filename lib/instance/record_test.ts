@@ -84,6 +84,10 @@ Deno.test("records survive in their directory; what cannot be read is named and 
   const loaded = store.load((file) => problems.push(file));
   assert.deepEqual(loaded, [{ ...record, state: "stopping" }]);
   assert.deepEqual(problems, [`${path}/broken.json`]);
+  assert.deepEqual([...Deno.readDirSync(path)].map(({ name }) => name).sort(), [
+    `${record.uuid}.json`,
+    "broken.json",
+  ]);
   store.remove(record.uuid);
   store.remove(record.uuid);
   assert.deepEqual(store.load(() => {}), []);

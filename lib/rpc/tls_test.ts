@@ -162,3 +162,36 @@ Deno.test("a name counts as a DNS name or as the common name, and only whole", (
   assert.ok(!bearsPeerName(undefined, `URI:DNS:${PEER_NAME}`));
   assert.ok(!bearsPeerName(undefined, undefined));
 });
+
+/** A client on gRPC's C core: asks after health, prints the status number or the code of the failure. */
+const PYTHON_CLIENT = `
+import grpc, sys
+def read(name): return open(sys.argv[2] + "/" + name, "rb").read()
+credentials = grpc.ssl_channel_credentials(read("ca.crt"), read("tls.key"), read("tls.crt"))
+options = [("grpc.ssl_target_name_override", "${PEER_NAME}")]
+channel = grpc.secure_channel("127.0.0.1:" + sys.argv[1], credentials, options=options)
+try:
+    print(list(channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=20)))
+except grpc.RpcError as error:
+    print(error.code().name)
+`;
+
+peerTest(
+  "a client of another implementation is served over mutual TLS, and a stranger is not",
+  { needs: ["openssl", "python3-grpcio"], ...REDIALS },
+  async () => {
+    using directory = tempDir();
+    const ours = await Authority.make(directory, "ours");
+    const good = await ours.issue("good"), stranger = await ours.issue("name", { bears: "other.example" });
+    using tls = await TlsIdentity.load(good);
+    const server = await listen(tls);
+    try {
+      const ask = async (path: string): Promise<string> =>
+        (await run("/usr/bin/python3", ["-c", PYTHON_CLIENT, String(server.port), path])).stdout.trim();
+      assert.equal(await ask(good), "[8, 1]", "field 1 is 1: SERVING");
+      assert.equal(await ask(stranger), "PERMISSION_DENIED");
+    } finally {
+      await server.close();
+    }
+  },
+);
