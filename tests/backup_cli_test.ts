@@ -7,9 +7,10 @@
 import assert from "node:assert/strict";
 import { drover, serveVolume } from "./cli_kit.ts";
 import { peerTest } from "./support/conditional.ts";
-import { run } from "./support/process.ts";
+import { run, spawnLogged } from "./support/process.ts";
 import { s3Server } from "./support/s3_server.ts";
 import { tempDir } from "./support/temp.ts";
+import { waitFor } from "./support/wait.ts";
 import { fill } from "./sync_kit.ts";
 
 const MIB = 1024 * 1024;
@@ -88,6 +89,50 @@ peerTest("an image goes into a volume by way of a store, and the volume's backup
   assert.equal((await backup("restore-to-file", "data", full.backup, dir.join("old"), ...target)).code, 0);
   await run("qemu-img", ["compare", "-f", "raw", "-F", "raw", dir.join("old"), image]);
   assert.equal((await backup("verify", "data", ...target)).code, 0);
+});
+
+peerTest("a stand-by disk of another NBD server follows backups, and is activated", {
+  needs: ["qemu-nbd", "qemu-img"],
+}, async () => {
+  using dir = tempDir();
+  Deno.mkdirSync(dir.join("store"));
+  const image = dir.join("image"), standby = dir.join("standby"), socket = dir.join("s");
+  const target = ["--target", `vfs://${dir.join("store")}`], state = ["--state", dir.join("notes")];
+  makeImage(image, 32 * MIB);
+  Deno.writeFileSync(standby, new Uint8Array(32 * MIB).fill(7));
+  await using server = spawnLogged("qemu-nbd", [
+    "-f",
+    "raw",
+    "-x",
+    "disk",
+    "-t",
+    "-e",
+    "4",
+    "-k",
+    socket,
+    standby,
+  ]);
+  await waitFor(() => Deno.statSync(socket).isSocket);
+  const place = `nbd+unix:///disk?socket=${socket}`;
+  const follow = ["follow", "v", "--into", place, "--once", "--yes", ...state, ...target];
+  assert.equal((await backup("import", "v", image, "--name", "one", ...target)).code, 0);
+  const first = await backup(...follow);
+  assert.equal(first.code, 0, first.stderr);
+  assert.match(first.stdout, /holds one \(full\)/);
+  await run("qemu-img", ["compare", "-f", "raw", "-F", "raw", image, place]);
+  {
+    using file = Deno.openSync(image, { write: true });
+    file.seekSync(5 * MIB, Deno.SeekMode.Start);
+    file.writeSync(new Uint8Array(4096).fill(1));
+  }
+  assert.equal((await backup("import", "v", image, "--name", "two", ...target)).code, 0);
+  assert.match((await backup(...follow)).stdout, /holds two \(incremental\)/);
+  await run("qemu-img", ["compare", "-f", "raw", "-F", "raw", image, place]);
+  const active = await backup("activate", place, ...state);
+  assert.equal(active.code, 0, active.stderr);
+  assert.match(active.stdout, /holds two of v, and is an ordinary volume/);
+  assert.equal((await backup("activate", place, ...state)).code, 2);
+  assert.ok(server.running);
 });
 
 peerTest("a store in S3 is listed, checked and cleared; keys come from a file and are never shown", {

@@ -4,6 +4,7 @@
  * @module
  */
 import { importImage } from "./create.ts";
+import { activateCommand, followCommand } from "./follow.ts";
 import { garbageCommand, removeCommand, retainCommand } from "./remove.ts";
 import { restoreCommand, restoreToFileCommand } from "./restore.ts";
 import { type Command, CREDENTIALS_VARIABLE, TARGET_VARIABLE, withTarget } from "./settings.ts";
@@ -31,6 +32,7 @@ Examples:
   drover backup restore data latest --into data2   the newest backup into a volume that is being served
   drover backup restore-to-file data disk.qcow2 --format qcow2
   drover backup verify data                        read and check every block
+  drover backup follow data --into standby         a stand-by volume; later: drover backup activate standby
   drover backup retain data --keep 7 --keep-for 30d --dry-run
 
 Longhorn reads what Drover writes and the other way round (but not blocks compressed with zstd).
@@ -56,6 +58,7 @@ export function backupCommand(parent: Command): void {
   creates(backup);
   shows(backup);
   restores(backup);
+  follows(backup);
   removes(backup);
 }
 
@@ -114,6 +117,23 @@ function restores(backup: Command): void {
     .option("--format <format>", "raw or qcow2", "raw")
     .option("--concurrency <n>", "blocks under way at the same time")
     .action(restoreToFileCommand);
+}
+
+function follows(backup: Command): void {
+  const where = ["--dir <path...>", "where to look for the volume"] as const;
+  const state = ["--state <directory>", "where notes go; default: beside the volume"] as const;
+  withTarget(backup.command("follow <volume>"))
+    .description("keep a stand-by volume as the newest backup of another volume, until Ctrl-C")
+    .option("--into <place>", "the stand-by volume: being served, and used by nobody")
+    .option(...where).option(...state)
+    .option("--every <seconds>", "how often to look for a new backup", "60")
+    .option("--once", "look once, and end")
+    .option("-y, --yes", "do not ask before the first time")
+    .action(followCommand);
+  backup.command("activate <place>")
+    .description("end following: the stand-by volume holds the last backup, and can be used")
+    .option(...where).option(...state)
+    .action(activateCommand);
 }
 
 function removes(backup: Command): void {
