@@ -250,8 +250,20 @@ async function findTaker(volume: string, flags: Flags, log: Logger): Promise<Han
   const { hostname, port } = splitListen(flags.listen);
   if (port > 0) Deno.listen({ hostname, port }).close();
   const taker = await HandoverTaker.connect(handoverPath(volume), volume, log);
-  if (!taker) log.warn("no running engine hands over; starting beside whatever serves the volume");
-  return taker;
+  if (taker) return taker;
+  log.warn("no running engine hands over; starting beside whatever serves the volume");
+  const { listen } = frontendOptions(volume, flags);
+  // Its clients stay connected to it until they are told to come here (EXCHANGE MEDIUM); new ones come here.
+  if (listen.kind === "unix") removeSocket(listen.path);
+  return undefined;
+}
+
+function removeSocket(path: string): void {
+  try {
+    if (Deno.lstatSync(path).isSocket) Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
 }
 
 function splitListen(address: string): { hostname: string; port: number } {

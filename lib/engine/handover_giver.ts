@@ -231,7 +231,9 @@ export class HandoverGiver {
         for (let left = REOPEN_TRIES;; left--) {
           await Promise.all(others.map((backend) => backend.close().catch(() => {})));
           try {
-            return await own.open(true, this.control.bytes);
+            // It may be one that could not be closed.
+            if ((await own.get()).state === "closed") await own.open(true, this.control.bytes);
+            return;
           } catch (error) {
             if (left === 0) return this.control.copies.fail(own.name, plainReason(error));
             await new Promise((resolve) => setTimeout(resolve, REOPEN_PAUSE_MS));

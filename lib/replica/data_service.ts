@@ -337,7 +337,10 @@ export class DataService implements FrameHandler {
     this.#connected[peer] = 0;
     const pending = this.#succession !== NO_TIMER;
     if (!this.#store || (!adopted && !pending) || this.#peerGeneration.includes(this.#generation)) return;
-    if (!this.#connected.includes(1)) return this.onAbandoned();
+    if (!this.#connected.includes(1)) {
+      this.#succeeded();
+      return this.onAbandoned();
+    }
     if (!pending) this.#succession = this.io.timer(SUCCESSION_MS, this.#abandon, 0);
   }
 

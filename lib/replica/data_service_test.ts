@@ -283,3 +283,36 @@ Deno.test("an engine that never adopts may be silent for as long as it likes", (
   setup.gone(1);
   assert.equal(setup.abandoned, 0);
 });
+
+Deno.test("while somebody else is connected, the end of an engine leaves him time to take its place", () => {
+  using setup = new Setup();
+  setup.adopt(1, 3);
+  setup.process.enter(() => setup.service.onCome(2));
+  setup.gone(1);
+  setup.pass(4_000);
+  assert.equal(setup.abandoned, 0);
+  assert.equal(setup.adopt(2, 4), 0);
+  setup.pass(20_000, 2);
+  assert.equal(setup.abandoned, 0);
+  // The older one comes back with a number above: the newer one's end is no matter then.
+  setup.process.enter(() => setup.service.onCome(3));
+  assert.equal(setup.adopt(3, 5), 0);
+  setup.gone(2);
+  setup.pass(20_000, 3);
+  assert.equal(setup.abandoned, 0);
+  setup.gone(3);
+  assert.equal(setup.abandoned, 1);
+});
+
+Deno.test("he who does not, and he who goes as well, leave the replica closed", () => {
+  for (const stays of [true, false]) {
+    using setup = new Setup();
+    setup.adopt(1, 3);
+    setup.process.enter(() => setup.service.onCome(2));
+    setup.gone(1);
+    if (!stays) setup.gone(2);
+    assert.equal(setup.abandoned, stays ? 0 : 1);
+    setup.pass(6_000);
+    assert.equal(setup.abandoned, 1);
+  }
+});

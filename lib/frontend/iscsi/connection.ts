@@ -231,8 +231,6 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
     else this.#login.handle(at, length);
   }
 
-  // ---- data for tasks --------------------------------------------------------------------------------------
-
   /** Finds out where the data segment goes; may wait for memory. */
   #prepare(): boolean {
     const { sink } = this;
@@ -305,7 +303,8 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
   suspend(): void {
     this.#suspended = true;
     this.io.cancel(this.#timer);
-    this.session?.freeze();
+    if (this.session?.parameters.discovery) this.close("stopping", "a discovery session does not move");
+    else this.session?.freeze();
   }
 
   /** True when it is suspended, no command is under way and all was sent. */

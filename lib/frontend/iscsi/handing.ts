@@ -6,12 +6,15 @@
  *
  * @module
  */
-import { toBase64 } from "../standstill.ts";
+import { type Standstill, toBase64 } from "../standstill.ts";
 import type { Connection } from "./connection.ts";
 import { Parameters } from "./negotiation.ts";
 import { Nexus } from "./scsi/nexus.ts";
 import type { ReservationState } from "./scsi/reservations.ts";
 import type { LogicalUnit } from "./scsi/unit.ts";
+
+/** How long a live upgrade waits for a login under way, milliseconds: nobody's I/O waits for that. */
+const LOGIN_GRACE_MS = 500;
 
 /** A logged-in session, or `null` for a connection that has not said anything yet. */
 export interface HandedSession {
@@ -51,6 +54,38 @@ export interface HandedTarget {
   readonly reservations: ReservationState;
   /** Connections. */
   readonly connections: readonly HandedConnection[];
+}
+
+/**
+ * Suspends connections and waits for their rest. Who does not come to rest is closed: initiators log in again and
+ * repeat what had no answer.
+ *
+ * @param connections of the target; who is closed disappears from it
+ * @param quiet true when nothing else of the target is under way
+ */
+export function comeToRest(
+  standstill: Standstill,
+  connections: readonly Connection[],
+  quiet: () => boolean,
+  graceMs: number,
+  done: (problem: string) => void,
+): void {
+  for (const connection of [...connections]) connection.suspend();
+  const rests = () => connections.filter((one) => !one.rests()).length === 0 && quiet();
+  const close = (whom: (one: Connection) => boolean): void => {
+    for (const one of connections.filter((one) => !one.rests() && whom(one))) {
+      one.close("stopping", "it did not come to rest for a live upgrade");
+    }
+  };
+  standstill.wait(Math.min(graceMs, LOGIN_GRACE_MS), rests, (still) => {
+    if (still) return done("");
+    close((one) => one.session === undefined);
+    standstill.wait(graceMs, rests, (still) => {
+      if (still) return done("");
+      close(() => true);
+      standstill.wait(graceMs, rests, (still) => done(still ? "" : "commands of an initiator do not end"));
+    });
+  });
 }
 
 /** The state of a target at rest. @param late sockets that have not been looked at yet */

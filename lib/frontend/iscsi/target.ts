@@ -25,7 +25,7 @@ import {
   MAX_CONNECTIONS,
   type Timing,
 } from "./options.ts";
-import { type HandedTarget, restoreNexus, restoreParameters, stateOf } from "./handing.ts";
+import { comeToRest, type HandedTarget, restoreNexus, restoreParameters, stateOf } from "./handing.ts";
 import type { LoginPolicy } from "./login.ts";
 import { isWildcard, namesUnit, sendTargets } from "./names.ts";
 import type { Parameters } from "./negotiation.ts";
@@ -313,20 +313,8 @@ export class IscsiFrontend implements Frontend, Target, Completer {
   suspend(graceMs: number, done: (problem: string) => void): void {
     this.#suspended = true;
     this.io.interrupt(this.#listener);
-    for (const connection of this.#connections) connection.suspend();
-    const rests = () =>
-      this.#connections.filter((one) => !one.rests()).length === 0 && !this.#accepting && this.#ending === 0;
-    this.#standstill.wait(graceMs, rests, (still) => {
-      if (still) return done("");
-      for (const one of [...this.#connections]) {
-        if (!one.rests()) one.close("stopping", "it did not come to rest for a live upgrade");
-      }
-      this.#standstill.wait(
-        graceMs,
-        rests,
-        (still) => done(still ? "" : "commands of an initiator do not end"),
-      );
-    });
+    const quiet = () => !this.#accepting && this.#ending === 0;
+    comeToRest(this.#standstill, this.#connections, quiet, graceMs, done);
   }
 
   /** See {@linkcode Frontend.parcel}. */

@@ -280,3 +280,36 @@ Deno.test("an unexpected end carries its error; passing errors of a read end not
   kernel.device.resize(2 << 20);
   assert.deepEqual(kernel.resized, [], "nobody is told after the end");
 });
+
+Deno.test("suspended, it takes no request and ends those under way; resumed, it goes on", () => {
+  const kernel = agreed();
+  let problem: string | undefined;
+  kernel.frontend.suspend(1000, (text) => problem = text);
+  assert.equal(kernel.reads > 0, true, "reads are being called off");
+  kernel.settle();
+  assert.deepEqual([kernel.reads, problem], [0, ""]);
+  assert.deepEqual(kernel.frontend.parcel(), { state: {}, descriptors: [9] });
+  kernel.frontend.resume();
+  assert.equal(kernel.ask(writeRequest(2n, 0n, filled(4096, 7))).error, 0);
+  kernel.frontend.suspend(1000, () => {});
+  kernel.settle();
+  kernel.frontend.leave();
+  kernel.settle();
+  assert.deepEqual([kernel.closed, kernel.ended, kernel.reads], [[9], [], 0]);
+});
+
+Deno.test("a request that was read while it came to rest is served before", () => {
+  const kernel = agreed();
+  let problem: string | undefined;
+  kernel.frontend.suspend(1000, (text) => problem = text);
+  kernel.post(writeRequest(2n, 0n, filled(4096, 7)));
+  kernel.settle();
+  assert.deepEqual([kernel.replies.at(-1)?.error, problem], [0, ""]);
+});
+
+Deno.test("one that another process handed over serves without a new agreement, once it is told to", () => {
+  const kernel = new FakeKernel(4, undefined, undefined, true);
+  assert.equal(kernel.reads, 0);
+  kernel.frontend.resume();
+  assert.equal(kernel.ask(writeRequest(2n, 0n, filled(4096, 7))).error, 0);
+});

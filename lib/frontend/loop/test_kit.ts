@@ -8,6 +8,7 @@ import assert from "node:assert/strict";
 import type { BlockDevice } from "../../block/device.ts";
 import { MemoryDevice } from "../../block/memory_device.ts";
 import { Arena } from "../../io/arena.ts";
+import { Errno } from "../../io/errno.ts";
 import type { Completer, Deferred, Io } from "../../io/io.ts";
 import { LoopFrontend, LoopMemory } from "./loop_frontend.ts";
 import { Opcode } from "./protocol.ts";
@@ -105,6 +106,7 @@ export class FakeKernel {
   replyError = 0;
   readonly #reads: PendingRead[] = [];
   readonly #deferred: Deferred[] = [];
+  #now = 0;
   readonly #segments = new Map<number, [number, number]>();
 
   /**
@@ -113,8 +115,14 @@ export class FakeKernel {
    * @param depth slots of the frontend
    * @param wrap puts something between frontend and disk
    * @param bytes size of the disk
+   * @param handed the frontend goes on for another process
    */
-  constructor(depth = 4, wrap: (device: MemoryDevice) => BlockDevice = (device) => device, bytes = 1 << 20) {
+  constructor(
+    depth = 4,
+    wrap: (device: MemoryDevice) => BlockDevice = (device) => device,
+    bytes = 1 << 20,
+    handed = false,
+  ) {
     this.arena = new Arena(new ArrayBuffer(LoopMemory.bytes(depth) + 65536), 0n);
     const io = this.#io();
     this.device = new MemoryDevice(io, "vol", bytes);
@@ -122,6 +130,7 @@ export class FakeKernel {
       fd: 9,
       endpoint: "/x/volume",
       memory: new LoopMemory(io, depth),
+      handed,
       events: { onResized: (n) => this.resized.push(n), onEnded: (result) => this.ended.push(result) },
     });
   }
@@ -147,6 +156,19 @@ export class FakeKernel {
       },
       defer: (task) => void this.#deferred.push(task),
       close: (fd) => void this.closed.push(fd),
+      interrupt: (fd) => {
+        assert.equal(fd, 9);
+        const called = () => {
+          for (const { who, tag } of this.#reads.splice(0)) who.complete(tag, -Errno.ECANCELED);
+        };
+        this.#deferred.push({ runDeferred: called });
+      },
+      now: () => this.#now++,
+      timer: (_ms, who, tag) => {
+        this.#deferred.push({ runDeferred: () => who.complete(tag, 0) });
+        return 0;
+      },
+      cancel: () => {},
     };
     return partial as Io;
   }
