@@ -10,6 +10,7 @@ import { replicaCommand } from "./replica_cmd/command.ts";
 import { snapshotCommand } from "./snapshot/command.ts";
 import { checkCommand } from "./support/check.ts";
 import { main, pointToOwnHelp, program } from "./support/program.ts";
+import { cryptCommand } from "./crypt/command.ts";
 import { nodeCommand } from "./node/command.ts";
 import { volumeCommand } from "./volume/command.ts";
 
@@ -34,6 +35,7 @@ function commandLine() {
   backupCommand(root);
   checkCommand(root);
   nodeCommand(root);
+  cryptCommand(root);
   benchCommand(root);
   pointToOwnHelp(root);
   return root;

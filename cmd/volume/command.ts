@@ -70,7 +70,8 @@ function serve(volume: ReturnType<typeof program>): void {
     .option("--dir <path...>", `where copies lie, spread in turn; ${DIR_HELP}`)
     .option(
       "--frontend <kind>",
-      "how it is shown: auto (loop where possible, else nbd), loop, nbd, iscsi, socket",
+      "how it is shown: auto (loop where possible, else nbd), loop, nbd, iscsi, socket; or as a disk of this " +
+        "machine: iscsi-blockdev, nbd-blockdev, loop-blockdev, tgt-blockdev",
       "auto",
     )
     .option(

@@ -124,12 +124,13 @@ export function stackOn(bottom: BlockNumber, sys = "/sys"): StackedDevice[] {
 export function fileSystemsOn(bottom: BlockNumber, trees: KernelTrees = {}): FoundMount[] {
   const { proc = "/proc", sys = "/sys" } = trees;
   const devices = stackOn(bottom, sys);
-  const sources = new Set(devices.map(({ name }) => `/dev/${name}`));
+  const has = (number: BlockNumber | null): boolean =>
+    devices.some(({ major, minor }) => major === number?.major && minor === number.minor);
   const found = findMountsWhere(
     // File systems of several devices (btrfs) have numbers of their own; their source is one of the devices.
     (mount) =>
-      devices.some(({ major, minor }) => major === mount.major && minor === mount.minor) ||
-      mount.major === 0 && sources.has(mount.source),
+      has(mount) ||
+      mount.major === 0 && mount.source.startsWith("/dev/") && has(numberOfPath(mount.source, sys)),
     proc,
   );
   const seen = new Set<string>();
