@@ -3,12 +3,23 @@
  * what the head hides (prune). Small steps, one at a time, through descriptors of their own; a job that is
  * interrupted at any point, by a crash too, is begun again from the start without harm.
  *
- * Coalesce copies the child's blocks into the parent. Nobody sees that: the child hides them, and the parent has
- * no other child. It is synced at the end; only then may `ChainChanges.replace` give the child's name away.
+ * Coalesce moves the child's blocks into the parent, window by window, so that it never needs more space than a
+ * window has. Nobody sees that: the child hides what is copied, and the parent has no other child.
+ *
+ * | Step of a window | After a crash here |
+ * |---|---|
+ * | copy the child's data into the parent | the child still hides it |
+ * | sync the parent | the same |
+ * | the map leads to the parent; requests that began before end | the same |
+ * | punch it out of the child | reads fall through to the parent, which has it |
+ *
+ * At the end the parent is synced once more; only then may `ChainChanges.replace` give the child's name away.
  *
  * Prune punches holes into the snapshot below the head. Only for blocks that the map says are in the head, because
  * their write is complete and will not be taken back; and after a sync of the head that began when they were
  * there already, because a power failure must not take the newer copy after the older one was given up.
+ *
+ * Hosts come first: while requests are under way, a piece is followed by a pause.
  *
  * While a job is under way an unmap leaves the removed files alone and writes zeros into the head instead: a block
  * that is being copied must not come back after it was trimmed.
@@ -30,12 +41,20 @@ import { openDisk } from "./open_chain.ts";
 /** Bytes of a window: what is planned at once. */
 const WINDOW_BYTES = 64 * 1024 * 1024;
 
+/** Pause after a piece while hosts have requests under way, and between looks for their end; milliseconds. */
+const YIELD_MS = 1;
+
 /** What a job is waiting for. */
 const READ = 0;
 const WRITE = 1;
 const SYNC_HEAD = 2;
 const PUNCH = 3;
 const SYNC_END = 4;
+const YIELD = 5;
+const SYNC_PARENT = 6;
+const DRAW_LINE = 7;
+const GRACE = 8;
+const PUNCH_CHILD = 9;
 
 /** The jobs of an open replica, one at a time; see the module text. */
 export class Folds implements Completer {
@@ -56,6 +75,9 @@ export class Folds implements Completer {
   #window = 0;
   #pieces: number[] = [];
   #piece = 0;
+  /** What the present window copied, to be punched out of the child. */
+  readonly #copied: number[] = [];
+  #punched = 0;
   #who: Completer | undefined;
   #tag = 0;
 
@@ -128,7 +150,7 @@ export class Folds implements Completer {
     try {
       this.#sourceFd = openDisk(files, { directory, direct }, source);
       this.#targetFd = openDisk(files, { directory, direct }, target);
-      this.#size = files.fstat(this.#targetFd).size;
+      this.#size = this.#extent(prune);
       if (!prune && files.fstat(this.#sourceFd).size < this.#size) files.truncate(this.#sourceFd, this.#size);
     } catch (error) {
       this.#closeFiles();
@@ -143,11 +165,20 @@ export class Folds implements Completer {
     this.#window = 0;
     this.#pieces.length = 0;
     this.#piece = 0;
+    this.#copied.length = 0;
+    this.#punched = 0;
     this.#who = who;
     this.#tag = tag;
     // The first step comes from the loop, as all others.
     this.#io.timer(0, this, 0);
     this.#step = PUNCH;
+  }
+
+  /** Bytes to look at. */
+  #extent(prune: boolean): number {
+    const { files } = this.#io, parent = files.fstat(this.#sourceFd), child = files.fstat(this.#targetFd);
+    // A crash in `ChainChanges.replace` leaves both names for one file: all is merged, and punching would lose it.
+    return !prune && parent.inode === child.inode ? 0 : child.size;
   }
 
   /** A step is over. */
@@ -156,17 +187,93 @@ export class Folds implements Completer {
     if (this.#core.fault !== "") return this.#end(-Errno.EIO);
     if (result < 0) return this.#end(result);
     try {
-      if (this.#step === READ) this.#write(result);
-      else if (this.#step === SYNC_END) this.#end(0);
-      else this.#next();
+      this.#continue(result);
     } catch (error) {
       this.#end(failure(error));
     }
   }
 
+  #continue(result: number): void {
+    switch (this.#step) {
+      case READ:
+        return this.#write(result);
+      case WRITE:
+      case PUNCH:
+        return this.#yield();
+      case SYNC_PARENT:
+        this.#leadToParent();
+        return this.#grace();
+      case DRAW_LINE:
+      case GRACE:
+        return this.#grace();
+      case PUNCH_CHILD:
+        return this.#punchChild();
+      case SYNC_END:
+        return this.#end(0);
+      default:
+        return this.#next();
+    }
+  }
+
+  /** Lets hosts have the disk for a moment, if they want it. */
+  #yield(): void {
+    if (this.#core.requests.underWay === 0) return this.#next();
+    this.#step = YIELD;
+    this.#io.timer(YIELD_MS, this, 0);
+  }
+
+  /** From here on requests read what was copied from the parent. @throws {IoError} */
+  #leadToParent(): void {
+    const { layers, loader, map } = this.#core;
+    let child = 0, parent = 0;
+    for (let position = 0; position < layers.count; position++) {
+      const { id, name } = layers.at(position);
+      if (name === this.#target) child = id;
+      if (name === this.#source) parent = id;
+    }
+    this.#step = DRAW_LINE;
+    // A branch is in no map.
+    if (child === 0 || parent === 0) return;
+    for (let i = 0; i < this.#copied.length; i += 2) {
+      const from = this.#copied[i] / BLOCK_BYTES;
+      const to = Math.min(map.blocks, from + Math.ceil(this.#copied[i + 1] / BLOCK_BYTES));
+      if (to > from) loader.ensure(from, to);
+      for (let block = from; block < to;) {
+        const run = map.run(block, to - block);
+        if (map.get(block) === child) map.set(block, run, parent);
+        block += run;
+      }
+    }
+  }
+
+  /** Waits for the requests that may still read from the child. */
+  #grace(): void {
+    const { requests } = this.#core;
+    if (this.#step === DRAW_LINE && requests.mark()) this.#step = GRACE;
+    if (this.#step === GRACE && requests.beforeMark === 0) return this.#punchChild();
+    this.#io.timer(YIELD_MS, this, 0);
+  }
+
+  /** Gives back what the parent has now, piece by piece. @throws {IoError} */
+  #punchChild(): void {
+    if (this.#punched === this.#copied.length) {
+      this.#copied.length = 0;
+      this.#punched = 0;
+      return this.#next();
+    }
+    const offset = this.#copied[this.#punched], length = this.#copied[this.#punched + 1];
+    this.#punched += 2;
+    this.#step = PUNCH_CHILD;
+    this.#io.punchHole(this.#targetFd, offset, length, this, 0);
+  }
+
   /** Begins the next piece. @throws {IoError} */
   #next(): void {
     while (this.#piece === this.#pieces.length) {
+      if (this.#copied.length > 0) {
+        this.#step = SYNC_PARENT;
+        return this.#io.syncData(this.#sourceFd, this, 0);
+      }
       if (this.#window >= this.#size) {
         this.#step = SYNC_END;
         return this.#io.syncData(this.#sourceFd, this, 0);
@@ -196,6 +303,9 @@ export class Folds implements Completer {
       this.#pieces[this.#piece] = offset + length;
       this.#pieces[this.#piece + 1] = left - length;
     } else this.#piece += 2;
+    const last = this.#copied.length - 2;
+    if (last >= 0 && this.#copied[last] + this.#copied[last + 1] === offset) this.#copied[last + 1] += length;
+    else this.#copied.push(offset, length);
     this.#step = WRITE;
     this.#io.write(this.#sourceFd, this.#buffer, length, offset, this, 0);
   }

@@ -1,7 +1,7 @@
 /** Merging and pruning beside user I/O, and cut short. */
 import assert from "node:assert/strict";
 import { Errno } from "../io/errno.ts";
-import type { Io } from "../io/io.ts";
+import type { Completer, Io } from "../io/io.ts";
 import { settle, settleOne } from "../io/test_kit.ts";
 import { foldProblem } from "./folds.ts";
 import { ReplicaDisk } from "./replica_disk.ts";
@@ -51,6 +51,32 @@ diskTest("a merge copies the child's data while writes, unmaps and snapshots go 
   disk.close();
   const view = longhornView(io.files, directory);
   for (let i = 0; i < BLOCKS; i++) assert.equal(view[i * BLOCK], model(i), `block ${i}, opened again`);
+});
+
+diskTest("what is merged is given back at once, and nobody who reads meanwhile sees a hole", (io, parent) => {
+  const { disk, data, directory, head } = layered(io, parent);
+  const at = io.arena.reserve(BLOCKS * BLOCK, BLOCK),
+    begin = (name: string) => io.files.stat(`${directory}/${name}`);
+  const before = begin(A).allocated, reads = Array.from({ length: 200 }, (_, i) => 1 + 2 * i);
+  const results = settle(
+    io,
+    (who, tag) => disk.folds.coalesce(A, B, head, who, tag),
+    ...reads.map((number) => (who: Completer, tag: number) =>
+      disk.read((number - 1) * BLOCK, 2 * BLOCK, at + (number - 1) * BLOCK, who, tag)
+    ),
+  );
+  assert.deepEqual(results, [0, ...reads.map(() => 2 * BLOCK)]);
+  for (const number of reads) {
+    for (const one of [number - 1, number]) {
+      assert.equal(io.arena.u8[at + one * BLOCK], expected(one), `block ${one}, read meanwhile`);
+    }
+  }
+  assert.equal(begin(B).allocated, 0, "the child's data is the parent's now");
+  assert.equal(begin(A).allocated, before, "which had room for it");
+  for (let i = 0; i < BLOCKS; i++) assert.equal(readBlock(data, i), expected(i), `block ${i}`);
+  disk.close();
+  const view = longhornView(io.files, directory);
+  for (let i = 0; i < BLOCKS; i++) assert.equal(view[i * BLOCK], expected(i), `block ${i}, opened again`);
 });
 
 diskTest(

@@ -48,6 +48,10 @@ export class Requests implements Deferred {
   /** Free slots, the last one used on top: its memory is still in the caches. */
   readonly #free = new Uint16Array(REQUEST_SLOTS);
   #room = REQUEST_SLOTS;
+  /** Which of two counts a slot is in, and the counts: see {@linkcode Requests.mark}. */
+  readonly #side = new Uint8Array(REQUEST_SLOTS);
+  readonly #counts = new Uint32Array(2);
+  #present = 0;
   readonly #ready: SlotList;
   #deferred = false;
 
@@ -65,6 +69,23 @@ export class Requests implements Deferred {
   /** Requests under way. */
   get underWay(): number {
     return REQUEST_SLOTS - this.#room;
+  }
+
+  /**
+   * Draws a line between the requests under way and those to come: {@linkcode Requests.beforeMark} tells how many of
+   * the former are left. When it is 0, nobody works any more with what was changed before the line was drawn.
+   *
+   * @returns false when the requests before the last line have not ended yet: try again
+   */
+  mark(): boolean {
+    if (this.beforeMark > 0) return false;
+    this.#present ^= 1;
+    return true;
+  }
+
+  /** Requests under way that began before the last {@linkcode Requests.mark}. */
+  get beforeMark(): number {
+    return this.#counts[this.#present ^ 1];
   }
 
   /**
@@ -88,6 +109,8 @@ export class Requests implements Deferred {
     this.at[slot] = at;
     this.done[slot] = 0;
     this.durable[slot] = 0;
+    this.#side[slot] = this.#present;
+    this.#counts[this.#present]++;
     this.#owner[slot] = owner;
     this.#who[slot] = who;
     this.#tag[slot] = tag;
@@ -105,6 +128,7 @@ export class Requests implements Deferred {
     this.#who[slot] = NOBODY;
     this.#owner[slot] = NO_OWNER;
     this.#free[this.#room++] = slot;
+    this.#counts[this.#side[slot]]--;
     who.complete(tag, result);
   }
 
