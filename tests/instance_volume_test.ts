@@ -18,13 +18,13 @@ const REDIALS = { sanitizeOps: false, sanitizeResources: false };
 /** Ports of a replica (control, data, sync agent and its receivers), as control planes ask for them. */
 const REPLICA_PORTS = 10;
 
-/** Has the node start a replica. @returns its address */
-async function startReplica(node: TestNode, name: string): Promise<string> {
+/** Has the node start a replica, of its own directory unless another is named. @returns its address */
+async function startReplica(node: TestNode, name: string, directory = name): Promise<string> {
   const { status } = await node.processes.unary("processCreate", {
     spec: {
       name,
       binary: "replica",
-      args: [node.path(name), "--size", String(VOLUME_BYTES), "--volume-name", "vol"],
+      args: [node.path(directory), "--size", String(VOLUME_BYTES), "--volume-name", "vol"],
       portCount: REPLICA_PORTS,
       portArgs: ["--listen,127.0.0.1:"],
     },
@@ -177,11 +177,21 @@ Deno.test(
     load.start(frames);
     await load.progress(200);
     const old = node.pids().get(ENGINE) ?? 0;
-    const spec = engineSpec(node, node.engine2, replicas, ["--frontend", "socket", "--upgrade"]);
+    // As control planes do it: new replica processes on the same directories, then the engine, then the old ones go.
+    const others = [
+      await startReplica(node, "vol-r-1-new", "vol-r-1"),
+      await startReplica(node, "vol-r-2-new", "vol-r-2"),
+    ];
+    await load.progress(200);
+    const spec = engineSpec(node, node.engine2, others, ["--frontend", "socket", "--upgrade"]);
     const replaced = await node.processes.unary("processReplace", { spec, terminateSignal: "SIGHUP" });
     assert.deepEqual([replaced.spec?.binary, replaced.status?.state], [node.engine2, "running"]);
     await load.progress(200);
     await waitFor(() => !isAlive(old), { what: "the old engine's end" });
+    await node.processes.unary("processDelete", { name: "vol-r-1" });
+    await node.processes.unary("processDelete", { name: "vol-r-2" });
+    await waitFor(() => node.pids().size === 3, { what: "the old replicas' end" });
+    await load.progress(200);
     await node.restart("SIGKILL");
     await load.progress(200);
     assert.equal(await node.state(ENGINE), "running");

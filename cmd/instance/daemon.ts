@@ -11,6 +11,7 @@ import { getLogger, Level, type Logger, setLogLevel } from "../../lib/log/log.ts
 import { formatAddress, parseAddress } from "../../lib/rpc/mod.ts";
 import { TlsIdentity } from "../../lib/rpc/tls.ts";
 import { CHAP_VARIABLES } from "../support/chap.ts";
+import { runDirectory } from "../support/loop_host.ts";
 import { LIFELINE_VARIABLE, untilSignal, UsageError } from "../support/program.ts";
 import { locateProgram } from "../support/programs.ts";
 
@@ -58,7 +59,11 @@ export function daemonCommand(root: Command): void {
     .description("offer the services of this node until SIGTERM")
     .option("--listen <address>", "process manager (gRPC); the others listen above", "localhost:8500")
     .option("--logs-dir <path>", "one log file per process", "/var/log/instances")
-    .option("--state-dir <path>", "records of processes; gone after a boot is fine", "/run/drover/instances")
+    .option(
+      "--state-dir <path>",
+      "records of processes; gone after a boot is fine",
+      `${runDirectory()}/instances`,
+    )
     .option("--port-range <range>", "ports for processes", "10000-20000")
     .option(
       "--allow-binary <path>",
