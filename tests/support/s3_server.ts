@@ -16,7 +16,7 @@ const USER = "testuser", PASSWORD = "testpassword";
 export class S3Server implements AsyncDisposable {
   readonly #process: LoggedProcess;
   readonly #directory: TempDir;
-  /** `http://127.0.0.1:PORT`. */
+  /** `http://127.0.0.1:PORT`, with a certificate `https://localhost:PORT`. */
   readonly endpoint: string;
 
   /** Started by {@linkcode s3Server}. */
@@ -48,12 +48,19 @@ export class S3Server implements AsyncDisposable {
   }
 }
 
-/**
- * Starts a service with one bucket, `bucket`.
- *
- * @param place directory for its own, default TMPDIR
- */
-export async function s3Server(place?: string): Promise<S3Server> {
+/** How a service is started. */
+export interface S3ServerOptions {
+  /** Directory for its own; default TMPDIR. */
+  readonly place?: string;
+  /** File with its certificate, which has to be good for `localhost`: it speaks TLS then. */
+  readonly certificate?: string;
+  /** File with the certificate's key. */
+  readonly key?: string;
+}
+
+/** Starts a service with one bucket, `bucket`. */
+export async function s3Server(options: S3ServerOptions = {}): Promise<S3Server> {
+  const { place, certificate, key } = options;
   const directory = tempDir("t-", place);
   Deno.mkdirSync(directory.join("bucket"));
   const [port] = freePorts(1);
@@ -62,20 +69,18 @@ export async function s3Server(place?: string): Promise<S3Server> {
     `127.0.0.1:${port}`,
     "--quiet",
     "--keep-alive",
+    ...(certificate === undefined ? [] : ["--cert", certificate, "--key", key ?? ""]),
     "posix",
     directory.path,
   ], { env: { ROOT_ACCESS_KEY: USER, ROOT_SECRET_KEY: PASSWORD } });
-  const server = new S3Server(process, directory, `http://127.0.0.1:${port}`);
+  const endpoint = certificate === undefined ? `http://127.0.0.1:${port}` : `https://localhost:${port}`;
+  const server = new S3Server(process, directory, endpoint);
   try {
     await waitFor(async () => {
       if (!process.running) throw new Error(`versitygw ended:\n${process.output}`);
-      try {
-        const answer = await fetch(server.endpoint);
-        await answer.body?.cancel();
-        return true;
-      } catch {
-        return false;
-      }
+      const connection = await Deno.connect({ hostname: "127.0.0.1", port });
+      connection.close();
+      return true;
     }, { what: "the S3 service" });
   } catch (error) {
     await server[Symbol.asyncDispose]();

@@ -224,7 +224,7 @@ async function bench(flags: Flags): Promise<void> {
   await using place = await placeFor(bytes, flags.dir);
   const directory = Deno.makeTempDirSync({ prefix: "bench-backup-", dir: place.path });
   try {
-    await using server = await s3Server(directory);
+    await using server = await s3Server({ place: directory });
     await using target = await openTarget(server.url("drover"), Credentials.from(server.credentials()));
     console.error(`making ${formatSize(bytes)} of data`);
     prepare(directory, bytes);

@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
+import http from "node:http";
 import { peerTest } from "../../../tests/support/conditional.ts";
 import { type Exchange, type Fault, faultProxy } from "../../../tests/support/fault_proxy.ts";
 import { freePorts } from "../../../tests/support/ports.ts";
 import { s3Server } from "../../../tests/support/s3_server.ts";
+import { Authority } from "../../../tests/support/certificates.ts";
+import { tempDir } from "../../../tests/support/temp.ts";
 import { checkBadPaths, checkContract, checkOddNames, ODD_NAMES } from "./contract_test_kit.ts";
 import { Credentials } from "./credentials.ts";
 import { openS3, type S3Options } from "./s3.ts";
@@ -186,3 +189,55 @@ peerTest(
     await assert.rejects(target.read("other"), NotFoundError);
   },
 );
+
+peerTest("a service whose certificate is one's own authority's is trusted with AWS_CERT only", {
+  needs: ["versitygw", "openssl"],
+}, async () => {
+  using dir = tempDir();
+  const authority = await Authority.make(dir, "ca"),
+    issued = await authority.issue("server", { bears: "localhost" });
+  await using server = await s3Server({ certificate: `${issued}/tls.crt`, key: `${issued}/tls.key` });
+  const credentials = server.credentials();
+  {
+    await using target = open(server.url(), credentials);
+    await assert.rejects(target.children(""), /the server's certificate is not trusted; .* AWS_CERT/);
+  }
+  await using target = open(server.url(), {
+    ...credentials,
+    AWS_CERT: Deno.readTextFileSync(`${issued}/ca.crt`),
+  });
+  await checkContract(target);
+});
+
+Deno.test("requests go through the proxy with its password, unless NO_PROXY has the host", async () => {
+  const seen: string[] = [];
+  const page = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+  const proxy = http.createServer((request, response) => {
+    seen.push(`${request.url} ${request.headers["proxy-authorization"]}`);
+    response.end(page);
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", () => resolve()));
+  const address = proxy.address(), port = typeof address === "object" && address !== null ? address.port : 0;
+  try {
+    const credentials = {
+      AWS_ACCESS_KEY_ID: "a",
+      AWS_SECRET_ACCESS_KEY: "b",
+      AWS_ENDPOINTS: "http://s3.invalid:9000",
+      HTTP_PROXY: `http://user:word@127.0.0.1:${port}`,
+    };
+    {
+      await using target = open("s3://bucket@r/", credentials);
+      assert.deepEqual(await target.children(""), []);
+    }
+    assert.equal(seen.length, 1);
+    assert.match(seen[0] ?? "", /^http:\/\/s3\.invalid:9000\/bucket\?/);
+    assert.ok(seen[0]?.endsWith(`Basic ${btoa("user:word")}`));
+    await using target = open("s3://bucket@r/", { ...credentials, NO_PROXY: ".invalid" });
+    await assert.rejects(target.children(""), /name is not known/);
+    assert.equal(seen.length, 1);
+  } finally {
+    const closed = new Promise<void>((resolve) => proxy.close(() => resolve()));
+    proxy.closeAllConnections();
+    await closed;
+  }
+});
