@@ -120,9 +120,10 @@ export function cryptCommand(parent: Command): void {
     "--passphrase-file <path>",
     "file with the passphrase, readable by its owner only; - for standard input",
   ] as const;
-  crypt.command("format <device>").description("encrypt an empty volume").requiredOption(...file).action(
-    format,
-  );
+  crypt.command("format <device>").description("encrypt an empty volume").requiredOption(...file)
+    .option("--pbkdf <kind>", `how the key is derived: ${PBKDFS.join(", ")}`, LUKS_SETTINGS.pbkdf)
+    .option("--iterations <n>", "rounds of that; default: what this machine does in two seconds")
+    .action(format);
   crypt.command("open <device> [name]").description("open it as /dev/mapper/NAME").requiredOption(...file)
     .action(open);
   crypt.command("grow <name>").description("make the open device as large as its volume").requiredOption(
