@@ -6,6 +6,7 @@
  */
 import {
   backupUrl,
+  deleteBackingImage,
   deleteBackup,
   deleteVolume,
   inspectBackingImage,
@@ -236,10 +237,20 @@ async function head(url: string): Promise<void> {
   });
 }
 
+function imageOf(url: string): { target: string; name: string } {
+  const { target, backingImage: name } = parseBackupUrl(plainUrl(url));
+  if (!name) throw new UsageError(`${url}: names no backing image; write TARGET?backingImage=NAME`);
+  return { target, name };
+}
+
 async function inspectImage(url: string): Promise<void> {
-  const { target: where, backingImage } = parseBackupUrl(plainUrl(url));
-  if (!backingImage) throw new UsageError(`${url}: names no backing image; write TARGET?backingImage=NAME`);
-  printJson(await onTarget(where, (target) => inspectBackingImage(target, backingImage)));
+  const { target: where, name } = imageOf(url);
+  printJson(await onTarget(where, (target) => inspectBackingImage(target, name)));
+}
+
+async function removeImage(url: string): Promise<void> {
+  const { target: where, name } = imageOf(url);
+  await onTarget(where, (target) => deleteBackingImage(target, name, { whenBusy: "fail" }));
 }
 
 function engineCommands(parent: Command): void {
@@ -309,6 +320,8 @@ function targetCommands(parent: Command): void {
     .action(async (dest: string) => printJson(await onTarget(plainUrl(dest), listBackingImages)));
   parent.command("inspect-backing-image <url>").description("a backing image on a target, as JSON")
     .action(inspectImage);
+  parent.command("rm-backing-image <url>").description("remove the backup of a backing image")
+    .action(removeImage);
 }
 
 /** Adds the commands about backups. @internal */

@@ -5,7 +5,7 @@
  */
 import { RecordError } from "./errors.ts";
 import { laneCount, mapInLanes } from "./lanes.ts";
-import { backupPath, isName, volumePath, VOLUMES } from "./names.ts";
+import { BACKING_LOCKS, backupPath, isName, volumePath, VOLUMES } from "./names.ts";
 import { type BackupRecord, blockBytesOf, DEFAULT_BLOCK_BYTES, type VolumeRecord } from "./records.ts";
 import { backupNames, findBackup, findVolume, loadVolume } from "./store.ts";
 import type { Target } from "./target/target.ts";
@@ -33,7 +33,7 @@ export async function listVolumes(target: Target, options: ListOptions = {}): Pr
   const first = hashes(await below([`${VOLUMES}/`]));
   const second = hashes(await below(first));
   const volumes = (await below(second)).map((path) => path.split("/").at(-2) ?? "");
-  return volumes.filter(isName).sort();
+  return volumes.filter((name) => isName(name) && name !== BACKING_LOCKS).sort();
 }
 
 /** A backup as a list shows it. */

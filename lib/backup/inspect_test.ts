@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { InlineCodec } from "./codec.ts";
 import { createBackup } from "./create.ts";
-import { RecordError } from "./errors.ts";
+import { LockedError, RecordError } from "./errors.ts";
 import { encodeSystemBackup, inspectBackingImage, inspectSystemBackup } from "./images.ts";
 import { listBackingImages, listSystemBackups } from "./images.ts";
 import {
@@ -15,7 +15,17 @@ import {
   longhornVolume,
   parseBackupUrl,
 } from "./inspect.ts";
-import { backingImagePath, backupPath, systemBackupFolder, volumeFolder } from "./names.ts";
+import {
+  backingBlocksFolder,
+  backingImagePath,
+  backupPath,
+  blockPath,
+  checksumOfPath,
+  locksFolder,
+  systemBackupFolder,
+  volumeFolder,
+} from "./names.ts";
+import { deleteBackingImage } from "./backing_images.ts";
 import { MemoryStore } from "./target/memory.ts";
 import { TestVolume } from "./test_kit.ts";
 
@@ -136,4 +146,31 @@ Deno.test("backing images and system backups are listed and read", async () => {
   store.put(`${systemBackupFolder("v1.9.0", "daily")}system-backup.cfg`, encodeSystemBackup(record));
   assert.deepEqual(await listSystemBackups(store.open()), [one]);
   assert.deepEqual(await inspectSystemBackup(store.open(), one), record);
+});
+
+Deno.test("a backing image goes with the blocks that no other one needs", async () => {
+  const store = new MemoryStore(), sums = ["a", "b", "c"].map((digit) => digit.repeat(64));
+  const put = (name: string, blocks: readonly string[], complete = "T"): void => {
+    const list = blocks.map((sum, i) => ({ Offset: i * 4096, BlockChecksum: sum }));
+    store.put(backingImagePath(name), JSON.stringify({ Name: name, CompleteTime: complete, Blocks: list }));
+    for (const sum of blocks) store.put(blockPath(backingBlocksFolder(), sum), "data");
+  };
+  const stored = (): string[] =>
+    store.paths(backingBlocksFolder()).map((path) => checksumOfPath(path) ?? path);
+  put("one", sums.slice(0, 2));
+  put("two", sums.slice(1));
+  put("three", [], "");
+  const busy = await deleteBackingImage(store.open(), "one", FAST);
+  assert.deepEqual([busy.state, stored()], ["in progress", sums]);
+  store.objects.delete(backingImagePath("three"));
+  put("one", sums.slice(0, 2));
+  const done = await deleteBackingImage(store.open(), "one", FAST);
+  assert.deepEqual([done.state, done.removedBlocks, done.keptBlocks], ["done", 1, 2]);
+  assert.deepEqual([await listBackingImages(store.open()), stored()], [["two"], sums.slice(1)]);
+  store.put(`${locksFolder("BACKINGIMAGE")}lock-1.lck`, '{"Name":"lock-1","Type":1,"Acquired":true}');
+  assert.deepEqual(await listVolumes(store.open()), [], "its locks make no volume");
+  await assert.rejects(deleteBackingImage(store.open(), "two", { ...FAST, whenBusy: "fail" }), LockedError);
+  assert.equal((await deleteBackingImage(store.open(), "two", FAST)).state, "busy");
+  assert.deepEqual([await listBackingImages(store.open()), stored()], [[], sums.slice(1)]);
+  await assert.rejects(deleteBackingImage(store.open(), "two", FAST), /no backing image two/);
 });

@@ -49,3 +49,4 @@ export {
   type SystemBackupUrl,
   uploadSystemBackup,
 } from "./system_backup.ts";
+export { deleteBackingImage } from "./backing_images.ts";

@@ -29,6 +29,8 @@ const BACKING = `${BASE}/backing-images`;
 export const SYSTEM_BACKUPS = `${BASE}/system-backups`;
 /** Folder of the backing images' records. */
 export const BACKING_IMAGES = `${BACKING}/backing-images`;
+/** The name of a volume that does not exist: locks of the backing images are its. */
+export const BACKING_LOCKS = "BACKINGIMAGE";
 /** Folder of the volumes: two levels of hash, then the volume. */
 export const VOLUMES = `${BASE}/volumes`;
 
