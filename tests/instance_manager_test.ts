@@ -58,6 +58,41 @@ Deno.test(
   },
 );
 
+/** Processes whose command line begins with a path. */
+function runningPrograms(path: string): number[] {
+  const pids: number[] = [];
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      if (Deno.readTextFileSync(`/proc/${name}/cmdline`).startsWith(`${path}\0`)) pids.push(Number(name));
+    } catch {
+      // It ended.
+    }
+  }
+  return pids.sort((a, b) => a - b);
+}
+
+Deno.test("a manager that is killed while it starts processes loses none of them", REDIALS, async () => {
+  await using node = await TestNode.start();
+  for (let round = 0; round < 3; round++) {
+    const before = node.pids().size;
+    // The answers may or may not come.
+    const creating = Array.from(
+      { length: 20 },
+      (_, index) => node.sleep(`p${round}-${index}`).catch(() => {}),
+    );
+    await waitFor(() => node.pids().size > before + 3 * round, { what: "some of the processes", everyMs: 1 });
+    await node.restart("SIGKILL");
+    await Promise.all(creating);
+    const known = [...node.pids().values()].sort((a, b) => a - b);
+    assert.deepEqual(runningPrograms(node.sleepers[0]), known);
+    const { processes } = await node.processes.unary("processList", {});
+    const running = Object.values(processes).filter(({ status }) => status?.state === "running");
+    assert.equal(running.length, known.length);
+  }
+  assert.ok(node.pids().size > 3);
+});
+
 Deno.test(
   "what ended while there was no manager is in error; a second manager on the same state is refused",
   REDIALS,

@@ -29,7 +29,8 @@ interface Flags {
   readonly logsDir: string;
   readonly stateDir: string;
   readonly portRange: string;
-  readonly allowBinary: readonly string[];
+  readonly allowBinary?: readonly string[];
+  readonly spdkEnabled: boolean;
   readonly insecurePlaintext: boolean;
   readonly stopInstancesOnExit: boolean;
   readonly echoLogs: boolean;
@@ -54,7 +55,7 @@ it again. With --stop-instances-on-exit everything is stopped at SIGINT or SIGTE
  * @internal
  */
 export function daemonCommand(root: Command): void {
-  const collect = (value: string, list: readonly string[]) => [...list, value];
+  const collect = (value: string, list: readonly string[] = []) => [...list, value];
   root.command("daemon")
     .description("offer the services of this node until SIGTERM")
     .option("--listen <address>", "process manager (gRPC); the others listen above", "localhost:8500")
@@ -71,12 +72,11 @@ export function daemonCommand(root: Command): void {
         ENGINE_BINARIES[0]
       }`,
       collect,
-      [],
     )
     .option("--insecure-plaintext", "serve the network without TLS", false)
     .option("--stop-instances-on-exit", "stop all processes with this one", false)
     .option("--no-echo-logs", "do not repeat the logs of processes on standard output")
-    .option("--spdk-enabled", "accepted for compatibility", false)
+    .option("--spdk-enabled", "accepted for compatibility; there is only data engine v1", false)
     .option("--spdk-port-range <range>", "accepted for compatibility", "20001-30000")
     .addHelpText("after", HELP)
     .action((flags: Flags, command: Command) => daemon(flags, command.optsWithGlobals()));
@@ -168,7 +168,7 @@ async function start(flags: Flags, global: GlobalFlags, log: Logger): Promise<Ma
     stateDirectory: flags.stateDir,
     portRange: flags.portRange,
     ownProgram,
-    allowedBinaries: [...ENGINE_BINARIES, ...flags.allowBinary],
+    allowedBinaries: [...ENGINE_BINARIES, ...flags.allowBinary ?? []],
     withheld: [LIFELINE_VARIABLE, ...CHAP_VARIABLES],
     runner: new SystemRunner(report, inPod ? ["nsenter", `--mount=${HOST_PROC}/1/ns/mnt`, "--"] : []),
     localRunner: new SystemRunner(report),
@@ -181,6 +181,7 @@ async function start(flags: Flags, global: GlobalFlags, log: Logger): Promise<Ma
 async function daemon(flags: Flags, global: GlobalFlags): Promise<void> {
   if (global.debug) setLogLevel(Level.DEBUG);
   const log = getLogger({ program: "instance-manager" });
+  if (flags.spdkEnabled) log.warn("there is no data engine v2 here; --spdk-enabled has no effect");
   const ending = untilSignal();
   const manager = await start(flags, global, log);
   const [processes, proxy, disks, instances] = manager.addresses;
