@@ -146,6 +146,10 @@ export async function removeCopy(
   if (running) await untilOut(next, place);
   if (!flags.keepData) deleteData(place);
   console.log(`copy ${name} is no part of ${volume} any more`);
+  const before = directoriesOf(record), after = directoriesOf(next);
+  if (before.some((directory) => !after.includes(directory))) {
+    console.error(`note: ${volume} is found from now on with --dir ${after.join(" ")}`);
+  }
 }
 
 /** Until the process that serves the volume has taken the copy out. @throws {CopyError} when it did not */

@@ -191,10 +191,26 @@ export class Repair {
     this.#check();
     if (await this.#comeBack(place)) return;
     this.#erase(place);
-    await stack.startEmpty(place);
-    events.changed(name);
-    this.#check();
-    await stack.fillReplica(name, this.#hasSnapshots(place));
+    try {
+      await stack.startEmpty(place);
+      events.changed(name);
+      this.#check();
+      await stack.fillReplica(name, this.#hasSnapshots(place));
+    } catch (error) {
+      // A copy that waits for files which nobody brings any more would keep all others from being repaired.
+      await this.#takeOut(name);
+      throw error;
+    }
+  }
+
+  /** Ends a copy whose filling failed. What went wrong first is what counts. */
+  async #takeOut(name: string): Promise<void> {
+    try {
+      await this.stack.endReplica(name);
+      await this.stack.forgetReplica(name);
+    } catch {
+      // The engine drops a copy whose process is gone by itself.
+    }
   }
 
   /** Tries to go on with what the copy has. @returns false when it has to be filled anew */

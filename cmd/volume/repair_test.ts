@@ -179,7 +179,8 @@ Deno.test("a copy that has its data gets what it missed; when that is not known,
       continue;
     }
     const tried = failure === "fill" ? [...first, "fill"] : first;
-    assert.deepEqual(world.calls, [...tried, "end", "forget", "start", "fill"]);
+    const anew = [...tried, "end", "forget", "start", "fill"];
+    assert.deepEqual(world.calls, failure === "fill" ? [...anew, "end", "forget"] : anew);
     assert.equal(world.erased, true);
   }
 });
@@ -193,4 +194,14 @@ Deno.test("a copy whose filling was broken off is filled anew, with the files of
   world.now = 5_000;
   await world.observe();
   assert.deepEqual(world.calls, ["end", "forget", "start", "fill layers"]);
+});
+
+Deno.test("a copy whose filling fails is taken out, so that others can be repaired", async () => {
+  using world = new World();
+  await world.observe();
+  world.now = 5_000;
+  world.failure = "fill";
+  await world.observe();
+  assert.deepEqual(world.calls, ["end", "forget", "start", "fill", "end", "forget"]);
+  assert.match(world.said.at(-1) ?? "", /copy v1-r-2 cannot be rebuilt: no fill/);
 });

@@ -19,38 +19,26 @@
  */
 import { HEAD_PSEUDO_NAME } from "../disk/names.ts";
 import { getLogger } from "../log/log.ts";
-import { type CallOptions, Code, ptypes, RpcError } from "../rpc/mod.ts";
-import { longTimeoutMs } from "./clone.ts";
-import {
-  type EngineClient,
-  hostOf,
-  replicaAddress,
-  type ReplicaClient,
-  type ReplicaEntry,
-} from "./engine.ts";
+import { Code, ptypes, RpcError } from "../rpc/mod.ts";
+import { type EngineClient, replicaAddress, type ReplicaClient } from "./engine.ts";
 import { ClientError, textOf } from "./errors.ts";
-
-/** From this interface number on an engine tells how many sources a rebuild may use at the same time. */
-const CONTROLLER_API_WITH_SYNC_LIMIT = 6;
+import {
+  copyFiles,
+  findSources,
+  longCall,
+  noSource,
+  type Patience,
+  type TransferOptions,
+} from "./transfer.ts";
 
 /** How a replica is added. */
-export interface AddReplicaOptions {
+export interface AddReplicaOptions extends TransferOptions {
   /** Whom the caller means at the replica's address; "" = not checked. */
   readonly instanceName?: string;
   /** Nominal size of the volume, bytes: needed when it has no replica at all yet. */
   readonly size?: number;
   /** Its size before an expansion that was not finished, bytes; default: `size`. */
   readonly currentSize?: number;
-  /** Files whose checksum record says that they are the same are not compared. */
-  readonly fastSync?: boolean;
-  /** Patience of the file transfer with one request, seconds; default 5. */
-  readonly httpTimeoutSeconds?: number;
-  /** Patience with the whole transfer, seconds; 0 or less, and by default: 24 hours. */
-  readonly grpcTimeoutSeconds?: number;
-  /** Files that are on the target's machine: copied there instead of over the network. */
-  readonly localSync?: { readonly sourcePath: string; readonly targetPath: string };
-  /** Gives up waiting. The replica stays WO, and its sync agent goes on. */
-  readonly signal?: AbortSignal;
 }
 
 /** How far the rebuild of one replica is. The keys are those of Longhorn's JSON. */
@@ -107,6 +95,7 @@ export async function addReplica(
     mode: ptypes.ReplicaMode.WO,
   });
   const sources = await findSources(engine, to);
+  if (sources.length === 0) throw noSource();
   await target.replica.unary("rebuildingSet", { rebuilding: true });
   const prepared = await engine.controller.unary("replicaPrepareRebuild", {
     address: to,
@@ -118,31 +107,11 @@ export async function addReplica(
   }
   // An engine that copies by itself what the replica lacks names no files.
   if (files.length > 0) {
-    log.info("copying files", { files: files.length, from: sources });
-    await copyFiles(target, sources, files, options);
+    await copyFiles(engine, target, sources, files, options);
     await target.replica.unary("replicaReload", {});
   }
   await verifyRebuild(engine, to, options.instanceName, options);
   log.info("the replica is complete");
-}
-
-async function copyFiles(
-  target: ReplicaClient,
-  sources: readonly string[],
-  files: ptypes.ISyncFileInfo[],
-  options: AddReplicaOptions,
-): Promise<void> {
-  const { sourcePath = "", targetPath = "" } = options.localSync ?? {};
-  await target.agent.unary("filesSync", {
-    fromAddress: sources[0] ?? "",
-    toHost: hostOf(target.address),
-    syncFileInfoList: files,
-    fastSync: options.fastSync ?? false,
-    fileSyncHttpClientTimeout: options.httpTimeoutSeconds ?? 5,
-    grpcTimeoutSeconds: options.grpcTimeoutSeconds ?? 0,
-    ...(options.localSync ? { localSync: { sourcePath, targetPath } } : {}),
-    fromAddressMap: Object.fromEntries(sources.map((source) => [source, true])),
-  }, longCall(options));
 }
 
 /**
@@ -169,9 +138,6 @@ export async function addReplicaForRestore(
     mode: ptypes.ReplicaMode.WO,
   });
 }
-
-/** How long a call is waited for. */
-export type Patience = Pick<AddReplicaOptions, "grpcTimeoutSeconds" | "signal">;
 
 /**
  * Ends a rebuild whose files were all copied: the engine compares and makes the replica RW, and its mark is taken
@@ -257,13 +223,6 @@ export async function startWithReplicas(
   await engine.controller.unary("volumeStart", { replicaAddresses, size, currentSize });
 }
 
-function longCall(options: Patience): CallOptions {
-  return {
-    timeoutMs: longTimeoutMs(options.grpcTimeoutSeconds),
-    ...(options.signal ? { signal: options.signal } : {}),
-  };
-}
-
 /** A volume without replicas has nothing to copy: it starts with the new one. */
 async function startInstead(
   engine: EngineClient,
@@ -304,50 +263,6 @@ async function takeOldMark(target: ReplicaClient): Promise<void> {
     await target.replica.unary("rebuildingSet", { rebuilding: false });
   } finally {
     await target.replica.unary("replicaClose", {});
-  }
-}
-
-/** Addresses of complete replicas to copy from, as many as the engine allows. @throws {ClientError} */
-async function findSources(engine: EngineClient, target: string): Promise<string[]> {
-  const replicas = await engine.replicas();
-  checkTarget(replicas, target);
-  const limit = await sourceLimit(engine), sources: string[] = [];
-  for (const { address, mode } of replicas) {
-    if (mode !== "RW" || sources.length >= limit) continue;
-    if (await isPurging(engine.replica(address))) continue;
-    sources.push(address);
-  }
-  if (sources.length === 0) throw new ClientError("failed to find good replica to copy from");
-  return sources;
-}
-
-function checkTarget(replicas: readonly ReplicaEntry[], target: string): void {
-  const mode = replicas.find(({ address }) => address === target)?.mode;
-  if (mode === undefined) throw new ClientError("failed to find target replica to copy to");
-  if (mode !== "WO") throw new ClientError(`replica ${target} is not in mode WO: ${mode}`);
-}
-
-/** Engines below a certain version do not know such a limit: one source then. */
-async function sourceLimit(engine: EngineClient): Promise<number> {
-  const { version } = await engine.controller.unary("versionDetailGet", {});
-  if ((version?.controllerAPIVersion ?? 0) < CONTROLLER_API_WITH_SYNC_LIMIT) return 1;
-  try {
-    return Math.max(
-      1,
-      (await engine.controller.unary("replicaRebuildConcurrentSyncLimitGet", {})).limit ?? 1,
-    );
-  } catch (error) {
-    if (error instanceof RpcError && error.code === Code.UNIMPLEMENTED) return 1;
-    throw error;
-  }
-}
-
-/** One that cannot be asked is no good source either. */
-async function isPurging({ agent }: ReplicaClient): Promise<boolean> {
-  try {
-    return (await agent.unary("snapshotPurgeStatus", {})).isPurging;
-  } catch {
-    return true;
   }
 }
 

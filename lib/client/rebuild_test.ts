@@ -213,3 +213,23 @@ Deno.test("an engine that copies by itself is only waited for", async () => {
   assert.deepEqual(fake.changes(fake.all[1].port), ["rebuildingSet", "rebuildingSet"]);
   assert.deepEqual([fake.all[1].mode, fake.all[1].state.rebuilding], [RW, false]);
 });
+
+Deno.test("when a source dies, the others are tried; when the target does, nobody is", async () => {
+  await using fake = await volume(4, 3);
+  using engine = new EngineClient(fake.address);
+  fake.controller.replicaRebuildConcurrentSyncLimitGet = () => ({ limit: 1 });
+  const [first, second, third, target] = fake.all, asked: string[] = [];
+  target.agent.filesSync = ({ fromAddress }) => {
+    asked.push(fromAddress);
+    if (fromAddress === third.address) return {};
+    throw new Error(`cannot fetch from ${fromAddress}`);
+  };
+  second.mode = ERR;
+  await addReplica(engine, target.address);
+  assert.deepEqual(asked, [first.address, third.address]);
+  assert.equal(target.mode, RW);
+
+  fake.listed.pop();
+  third.mode = ERR;
+  await assert.rejects(addReplica(engine, target.address), /cannot fetch from/, "the first error is told");
+});
