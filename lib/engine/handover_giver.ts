@@ -55,6 +55,8 @@ export class HandoverGiver {
   #resolveGiven: () => void = () => {};
   #stopping = false;
   #handedOver = false;
+  /** Gets ready, and has not said yet what it wants: may be sent away. */
+  #greeted: HandoverChannel | undefined;
   /** Waits for the next one; else it is busy with one, who may have the listener as well. */
   #waiting = false;
   readonly #loop: Promise<void>;
@@ -73,6 +75,7 @@ export class HandoverGiver {
   /** Listens no longer; a handover under way ends first. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    if (this.#greeted !== undefined) libc.shutdown(this.#greeted.fd, 2);
     if (this.#waiting) libc.shutdown(this.options.listener, 2);
     await this.#loop;
   }
@@ -103,7 +106,9 @@ export class HandoverGiver {
       }
       log.info("another engine is to take over", { pid });
       channel.say({ type: "hello", format: HANDOVER_FORMAT, volume, bytes: this.control.bytes });
+      this.#greeted = channel;
       const asked = await channel.next(WANT_MS);
+      this.#greeted = undefined;
       if (asked === "end" || asked === "late" || asked.message.type !== "want") {
         if (asked !== "end" && asked !== "late") closeAll(asked.descriptors);
         return log.warn("another engine did not take over", { reason: "it does not say what it wants" });
@@ -111,6 +116,7 @@ export class HandoverGiver {
       const want = asked.message;
       await this.control.copies.exclusively(() => this.#hand(channel, want));
     } finally {
+      this.#greeted = undefined;
       channel.close();
     }
   }
