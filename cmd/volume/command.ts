@@ -7,6 +7,7 @@ import type { program } from "../support/program.ts";
 import { expandVolume, trimVolume } from "./grow.ts";
 import { defaultDirectory } from "./names.ts";
 import { serveVolume } from "./serve.ts";
+import { upgradeVolume } from "./upgrade.ts";
 import { listAll, removeVolume, showVolume } from "./show.ts";
 
 const DIR_HELP = `default: $DROVER_DIR, else ${defaultDirectory()}`;
@@ -53,6 +54,12 @@ export function volumeCommand(parent: ReturnType<typeof program>): void {
     .requiredOption("--size <size>", "its new size, such as 20GiB, or +10GiB for more than now")
     .option(...where)
     .action(expandVolume);
+  volume.command("upgrade <name>")
+    .description(
+      "let a new engine, of the version that is installed now, take over a running volume under load",
+    )
+    .option(...where)
+    .action(upgradeVolume);
   volume.command("trim <name>")
     .description("give back what the mounted file system of a running volume does not use")
     .option(...where)

@@ -100,6 +100,7 @@ class Serving {
   readonly #ended = new Map<string, string>();
   #wake: () => void = () => {};
   #repair: Repair | undefined;
+  #relief = { count: 0, failure: "" };
 
   constructor(
     /** As it is now: commands may change it while the volume runs. */
@@ -217,7 +218,23 @@ class Serving {
         pid: child.pid,
         address: `tcp://${address}`,
       })),
+      relief: this.#relief,
     });
+  }
+
+  /** A new engine takes the place of the running one, if it can. */
+  async #relieve(stack: VolumeStack): Promise<void> {
+    this.#signals.relief = false;
+    let failure = "";
+    try {
+      await stack.relieveEngine();
+      this.#display.say("a new engine serves the volume");
+    } catch (error) {
+      failure = error instanceof Error ? error.message : String(error);
+      this.#display.warn(`the engine was not replaced: ${failure}`);
+    }
+    this.#relief = { count: this.#relief.count + 1, failure };
+    this.#announce(stack, await stack.firstLook());
   }
 
   /** Takes over copies that commands add or remove, and another size. */
@@ -252,6 +269,7 @@ class Serving {
     let silent = 0;
     for (;;) {
       if (this.#signals.asked && await this.#mayEnd(stack)) return undefined;
+      if (this.#signals.relief) await this.#relieve(stack);
       if (this.#ended.has("engine")) {
         return `the engine died (${this.#ended.get("engine")}); the volume is down`;
       }

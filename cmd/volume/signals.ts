@@ -1,5 +1,6 @@
 /**
  * SIGINT and SIGTERM: one asks, two in a row insist. The end of a lifeline insists too: nobody is left to answer.
+ * SIGUSR2 asks for a new engine.
  *
  * @module
  */
@@ -16,6 +17,8 @@ export class Signals {
   asked = false;
   /** The end is wished for whatever is in use. */
   insisted = false;
+  /** A new engine is wished for. */
+  relief = false;
   /** Called after each signal. */
   onSignal: () => void = () => {};
   #last = -Infinity;
@@ -26,6 +29,10 @@ export class Signals {
     for (const signal of ["SIGINT", "SIGTERM"] as const) {
       Deno.addSignalListener(signal, () => this.#signal(performance.now()));
     }
+    Deno.addSignalListener("SIGUSR2", () => {
+      this.relief = true;
+      this.onSignal();
+    });
     if (Deno.env.get(LIFELINE_VARIABLE) !== "stdin") return;
     untilStdinEnds().then(() => {
       this.asked = this.insisted = true;

@@ -165,7 +165,8 @@ export class VolumeStack {
     return await child.waitFor("replica ready") ? undefined : failure(child);
   }
 
-  async #startEngine(): Promise<void> {
+  /** The process of an engine, which is not ready yet. */
+  #spawnEngine(extra: readonly string[]): { readonly engine: Child; readonly control: string } {
     const { record, frontend, chapFile, degraded } = this.options;
     const control = `127.0.0.1:${freePorts(1)}`;
     const args = ["--volume-name", record.name, "controller", record.name, "--listen", control];
@@ -177,14 +178,36 @@ export class VolumeStack {
     for (const { child, address } of this.replicas.values()) {
       if (child.running) args.push("--replica", `tcp://${address}`);
     }
-    const engine = this.#child("engine", "engine", args, {});
-    this.engine = engine;
-    this.control = `tcp://${control}`;
-    if (!await engine.waitFor("engine ready")) throw failure(engine);
-    this.#client = connect(controllerService, this.control, {
-      identity: { volumeName: record.name },
-      timeoutMs: LOOK_MS,
-    });
+    return { engine: this.#child("engine", "engine", [...args, ...extra], {}), control: `tcp://${control}` };
+  }
+
+  async #startEngine(): Promise<void> {
+    ({ engine: this.engine, control: this.control } = this.#spawnEngine([]));
+    if (!await this.engine.waitFor("engine ready")) throw failure(this.engine);
+    this.#reach();
+  }
+
+  #reach(): void {
+    const identity = { volumeName: this.options.record.name };
+    this.#client = connect(controllerService, this.control, { identity, timeoutMs: LOOK_MS });
+  }
+
+  /**
+   * A new engine, of whatever version is installed now, takes the place of the running one.
+   * @throws {StackError} it could not; the running one goes on
+   */
+  async relieveEngine(): Promise<void> {
+    const { engine: old } = this, next = this.#spawnEngine(["--upgrade"]);
+    this.#ending.add(next.engine);
+    if (!await next.engine.waitFor("engine ready")) throw failure(next.engine);
+    this.#ending.delete(next.engine);
+    this.#client?.close();
+    ({ engine: this.engine, control: this.control } = next);
+    this.#reach();
+    if (!old) return;
+    this.#ending.add(old);
+    old.signal("SIGHUP");
+    await old.status;
   }
 
   /** Looks at the engine. @throws {RpcError} when it does not answer */

@@ -32,6 +32,11 @@ export interface RunningVolume {
   readonly endpoint: string;
   /** Those that were started. */
   readonly replicas: readonly RunningReplica[];
+  /**
+   * How often another engine was asked for by SIGUSR2, and why the last one could not take over ("": it did). Absent in
+   * processes that do not know the signal: it would end them.
+   */
+  readonly relief?: { readonly count: number; readonly failure: string };
 }
 
 /** A volume is in use. */

@@ -138,9 +138,14 @@ export class HandoverGiver {
     if (known > 0 && known < want.replicas.length) {
       return "some replicas are those of the running engine and some are not";
     }
+    if (known > 0) return "";
     // A close would say that the copies are equal.
-    if (known === 0 && info.readsFromOne) return "copies are being made equal; try again when they are";
-    return "";
+    if (info.readsFromOne) return "copies are being made equal; try again when they are";
+    // Another volume can have the same name.
+    const ids = await Promise.all(this.#complete().map((backend) => backend.get().then(({ id }) => id)));
+    return ids.every((id) => id === "") || want.ids.some((id) => id !== "" && ids.includes(id))
+      ? ""
+      : "the replicas are not copies of this volume";
   }
 
   async #hand(channel: HandoverChannel, want: Want): Promise<void> {

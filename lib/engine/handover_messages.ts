@@ -45,6 +45,8 @@ export interface Want {
   readonly format: number;
   /** Replicas that the taker is connected to. */
   readonly replicas: readonly string[];
+  /** Their identifiers. */
+  readonly ids: readonly string[];
   /** Kind of frontend the taker is to have, "" for none. */
   readonly frontend: string;
 }

@@ -117,7 +117,8 @@ export class HandoverTaker implements Takeover {
     if (prepared.length === 0) throw new StartError("no available backend due to replica error", 61);
     this.#backends = prepared.map(({ backend }) => backend);
     const replicas = prepared.map(({ backend }) => backend.name);
-    const told = this.channel.tell({ type: "want", format: HANDOVER_FORMAT, replicas, frontend });
+    const ids = prepared.map(({ info }) => info.id);
+    const told = this.channel.tell({ type: "want", format: HANDOVER_FORMAT, replicas, ids, frontend });
     const answer = told ? await this.channel.next(PARCEL_MS) : "end";
     if (answer === "late") throw new StartError("the running engine does not come to rest", 1);
     if (answer === "end") return await this.#inherit(prepared, unreachable);
