@@ -144,16 +144,11 @@ function agentPorts(flags: Flags): number | undefined {
   return wanted === "true" ? count : undefined;
 }
 
-/** Serves long jobs, when they are wanted. */
-async function serveAgent(
-  thread: VolumeThread,
-  directory: string,
-  flags: Flags,
-  identity: ServerIdentity,
-): Promise<{ agent: SyncAgent; server: RpcServer } | undefined> {
+/** What does long jobs, when they are wanted. */
+function makeAgent(thread: VolumeThread, directory: string, flags: Flags): SyncAgent | undefined {
   const count = agentPorts(flags), listen = parseAddress(flags.listen);
   if (count === undefined || listen.kind !== "tcp") return undefined;
-  const agent = new SyncAgent({
+  return new SyncAgent({
     directory,
     thread,
     host: listen.host === "" ? "0.0.0.0" : listen.host,
@@ -161,14 +156,17 @@ async function serveAgent(
     locks: lockDirectory(Deno.env.get("LONGHORN_CONTROL_PATH"), isDirectory("/host")),
     volumeName: flags.volumeName,
   });
-  try {
-    const address = formatAddress({ ...listen, port: listen.port + 2 });
-    const services = [implement(syncAgentService, syncAgentHandlers(agent))];
-    return { agent, server: await serve({ address, services, identity }) };
-  } catch (error) {
-    agent.close();
-    throw error;
-  }
+}
+
+/** Serves it, two ports above the replica's own. */
+async function serveAgent(agent: SyncAgent, listen: string, identity: ServerIdentity): Promise<RpcServer> {
+  const address = parseAddress(listen), services = [implement(syncAgentService, syncAgentHandlers(agent))];
+  if (address.kind !== "tcp") throw new UsageError(`--listen ${listen}: expected HOST:PORT`);
+  return await serve({
+    address: formatAddress({ ...address, port: address.port + 2 }),
+    services,
+    identity,
+  });
 }
 
 /** The kernel's identifier of the present boot (random(4)). */
@@ -204,12 +202,14 @@ async function replica(directory: string, flags: Flags): Promise<void> {
       volumeName: flags.volumeName,
       instanceName: flags.replicaInstanceName,
     };
+    const agent = makeAgent(thread, options.directory, flags);
+    const handlers = replicaHandlers(thread, () => agent?.refuseIncomplete());
     const server = await serve({
       address: flags.listen,
-      services: [implement(replicaService, replicaHandlers(thread))],
+      services: [implement(replicaService, handlers)],
       identity,
     });
-    const sync = await serveAgent(thread, options.directory, flags, identity);
+    const agentServer = agent && await serveAgent(agent, flags.listen, identity);
     log.info("replica ready", { control: server.address });
     const died = thread.ended.then((reason) => {
       throw new Error(`the replica cannot go on: ${reason.message}`, { cause: reason });
@@ -218,8 +218,8 @@ async function replica(directory: string, flags: Flags): Promise<void> {
     died.catch(() => {});
     log.info("closing", { signal });
     if (signal === "orphaned") await untilClosed(thread);
-    sync?.agent.close();
-    await sync?.server.close();
+    agent?.close();
+    await agentServer?.close();
     await thread.call("stop", {}, STOP_TIMEOUT_MS);
     await server.close();
   } finally {

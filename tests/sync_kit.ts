@@ -4,6 +4,8 @@
  *
  * @module
  */
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { encodeDiskRecord } from "../lib/disk/disk_record.ts";
 import { readDiskSet } from "../lib/disk/disk_set.ts";
 import { readVolumeMeta } from "../lib/disk/directory.ts";
@@ -133,6 +135,12 @@ export function layoutOf(path: string): string {
   }
   files.close(fd);
   return merged.map(([offset, length]) => `${offset}+${length}`).join(" ");
+}
+
+/** Fails unless two files have the same bytes in the same places. */
+export function assertSameFile(to: string, from: string): void {
+  assert.equal(Buffer.compare(Deno.readFileSync(to), Deno.readFileSync(from)), 0, `${to} is not ${from}`);
+  assert.equal(layoutOf(to), layoutOf(from), `layout of ${to}`);
 }
 
 /** A replica process with its clients. */

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { FilesLibc } from "../lib/io/files_libc.ts";
-import { fill, layoutOf, makeReplica, SyncReplica } from "./sync_kit.ts";
+import { assertSameFile, fill, layoutOf, makeReplica, SyncReplica } from "./sync_kit.ts";
 import { peerTest } from "./support/conditional.ts";
 import { freePortRange } from "./support/ports.ts";
 import { run, spawnLogged } from "./support/process.ts";
@@ -22,11 +22,6 @@ async function pair(path: string) {
   const one = await new SyncReplica(`${path}/s`, path).start();
   const two = await new SyncReplica(`${path}/t`, path).start("--size", String(8192 * 4096));
   return { one, two, from: `${path}/s/${IMAGE}`, to: `${path}/t/${IMAGE}` };
-}
-
-function sameFile(from: string, to: string): void {
-  assert.deepEqual(Deno.readFileSync(to), Deno.readFileSync(from));
-  assert.equal(layoutOf(to), layoutOf(from));
 }
 
 /** Changes a block, and makes a hole where there was data. */
@@ -53,13 +48,13 @@ peerTest("Longhorn's sender fills our receiver, first and again", { needs: ["pyt
   };
   const data = layoutOf(from).split(" ").reduce((sum, run) => sum + Number(run.split("+")[1]), 0);
   const first = await send(from, CHECKSUM);
-  sameFile(from, to);
+  assertSameFile(to, from);
   assert.deepEqual([first.written, first.hashed, first.record], [data, 0, 404]);
   const record = JSON.parse(Deno.readTextFileSync(`${to}.checksum`));
   assert.deepEqual([record.method, record.checksum, record.last_hashed_at], ["crc64", CHECKSUM, ""]);
   spoil(to);
   const again = await send(from);
-  sameFile(from, to);
+  assertSameFile(to, from);
   assert.ok(again.written > 0 && again.written <= 2 * 2 * 1024 * 1024, `${again.written} bytes were sent`);
   // The record of the content before must not outlive it.
   assert.throws(() => Deno.statSync(`${to}.checksum`), Deno.errors.NotFound);
@@ -81,11 +76,11 @@ peerTest("our sender fills Longhorn's receiver, first and again", { needs: ["pyt
     return JSON.parse(text);
   };
   const first = await receive(IMAGE, to);
-  sameFile(from, to);
+  assertSameFile(to, from);
   assert.deepEqual([first.existed, first.direct, first.hashed], [false, "true", 0]);
   spoil(to);
   const again = await receive(IMAGE, to);
-  sameFile(from, to);
+  assertSameFile(to, from);
   assert.ok(again.existed && again.hashed > 0 && again.written <= 2 * 2 * 1024 * 1024, JSON.stringify(again));
   const record = await receive(`${IMAGE}.meta`, `${to}.meta`);
   assert.equal(record.direct, "false");

@@ -23,8 +23,15 @@ export interface ReplicaCalls {
 /** Opening a long chain, or syncing gigabytes at a close, takes a while; milliseconds. */
 const LONG_CALL_MS = 10 * 60_000;
 
-/** The handlers. Every reply describes the replica as it is afterwards. */
-export function replicaHandlers(thread: ReplicaCalls): Handlers<ReplicaMethods> {
+/**
+ * The handlers. Every reply describes the replica as it is afterwards.
+ *
+ * @param mayReload throws when the files are not to be taken for complete
+ */
+export function replicaHandlers(
+  thread: ReplicaCalls,
+  mayReload: () => void = () => {},
+): Handlers<ReplicaMethods> {
   const run = async (kind: string, body: unknown = {}): Promise<{ replica: ptypes.IReplica }> => ({
     replica: await thread.call(kind, body, LONG_CALL_MS) as ptypes.IReplica,
   });
@@ -41,7 +48,10 @@ export function replicaHandlers(thread: ReplicaCalls): Handlers<ReplicaMethods> 
       const generation = call.metadata(GENERATION_KEY);
       return run("close", generation === undefined ? {} : { generation: Number(generation) });
     },
-    replicaReload: () => run("reload"),
+    replicaReload: () => {
+      mayReload();
+      return run("reload");
+    },
     rebuildingSet: (request) => run("setRebuilding", { rebuilding: request.rebuilding }),
     revisionCounterSet: (request) => run("setRevisionCounter", { counter: request.counter }),
     unmapMarkDiskChainRemovedSet: (request) => run("setUnmapMarkChain", { enabled: request.enabled }),

@@ -64,6 +64,7 @@ export class SyncAgent {
   /** The restore into this replica. */
   readonly restores: RestoreJobs = new RestoreJobs(this);
   readonly #uses = new Set<Use>();
+  readonly #closing = new AbortController();
 
   /** An agent for one replica. */
   constructor(readonly options: AgentOptions) {
@@ -116,18 +117,18 @@ export class SyncAgent {
   }
 
   /**
-   * Fetches the files of a rebuild. Ends when they are complete.
+   * Fetches the files of a rebuild. Ends when they are complete, also when the caller is gone: somebody else may ask
+   * for the end of the rebuild then.
    *
-   * @param signal aborted when the caller is gone: nobody would go on with the rebuild
    * @throws {RpcError} when it may not begin; the texts are matched by peers
    */
-  async syncFiles(request: SyncRequest, signal: AbortSignal): Promise<void> {
+  async syncFiles(request: SyncRequest): Promise<void> {
     this.refuseWhilePurging();
     if (this.rebuild.running) throw new RpcError(Code.FAILED_PRECONDITION, "replica is already rebuilding");
     const total = request.files.reduce((sum, { actualSize }) => sum + Number(actualSize ?? 0), 0);
     this.rebuild.start(request.sources, total);
     try {
-      await syncFiles(this, request, this.rebuild, signal);
+      await syncFiles(this, request, this.rebuild, this.#closing.signal);
       this.rebuild.complete();
     } catch (error) {
       this.rebuild.fail(error);
@@ -174,8 +175,28 @@ export class SyncAgent {
     this.hashes.reset();
   }
 
+  /**
+   * Refuses to take the files for complete while some are on their way, or when some did not come. Whoever ends a
+   * rebuild has the directory read anew before, and looks at names only.
+   *
+   * @throws {RpcError}
+   */
+  refuseIncomplete(): void {
+    const { state, error } = this.rebuild;
+    if (state === "in_progress") {
+      throw new RpcError(Code.FAILED_PRECONDITION, "cannot reload: files of a rebuild are on their way");
+    }
+    if (state === "error") {
+      throw new RpcError(
+        Code.FAILED_PRECONDITION,
+        `cannot reload: the rebuild failed, begin it again: ${error}`,
+      );
+    }
+  }
+
   /** Ends everything at once. */
   close(): void {
+    this.#closing.abort();
     this.hashes.reset();
     this.workers.close();
   }

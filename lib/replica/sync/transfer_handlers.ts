@@ -44,9 +44,9 @@ export function transferHandlers(agent: SyncAgent): Pick<Handlers<SyncAgentMetho
       await agent.workers.run("send", "send", params, { signal }).result;
       return {};
     },
-    filesSync: async (request, { signal }) => {
+    filesSync: async (request) => {
       if (request.droverBytesPerSecond > 0) agent.rebuild.setLimit(request.droverBytesPerSecond);
-      await agent.syncFiles(syncRequest(request, volumeName), signal);
+      await agent.syncFiles(syncRequest(request, volumeName));
       return {};
     },
     receiverLaunch: async ({ toFileName }) => {
