@@ -2,7 +2,7 @@
  * The simulation over many seeds.
  *
  * ```text
- * deno task sim [--seeds N] [--first SEED] [--seed SEED]
+ * deno task sim [--seeds N] [--first SEED] [--seed SEED] [--until-failure]
  * ```
  *
  * `--seed` runs one seed and, when it fails, prints the whole trace. The last line is `N passed, N failed`.
@@ -25,6 +25,7 @@ const { values } = parseArgs({
     seeds: { type: "string", default: "300" },
     first: { type: "string", default: "1" },
     seed: { type: "string" },
+    "until-failure": { type: "boolean", default: false },
   },
 });
 
@@ -51,6 +52,7 @@ const sum = {
 };
 const started = performance.now();
 for (let seed = first; seed < first + count; seed++) {
+  if (failed > 0 && values["until-failure"]) break;
   try {
     const outcome: Outcome = await runSeed(seed, values.seed === undefined ? undefined : WHOLE_TRACE);
     for (const key of Object.keys(sum) as (keyof Outcome)[]) sum[key] += outcome[key];
