@@ -6,8 +6,7 @@
  * | a layer has, at a place | the snapshot has there |
  * |---|---|
  * | data | that, unless a newer layer has something |
- * | an allocated range that was never written | zeros, likewise |
- * | a hole, or the end of the file | what the layers below have; below the oldest: the backing image, else zeros |
+ * | a hole, an allocated range that was never written (as where the volume is served), the end of the file | what the layers below have; below the oldest: the backing image, else zeros |
  *
  * A backing image is no layer: what only it has counts as not written. But it is read, where it is given: a block of a
  * backup is larger than what a volume writes at once, and is written whole at a restore. With zeros for what the
@@ -119,13 +118,10 @@ export class SnapshotSource implements BlockSource {
     if (end > begin) yield { offset: begin, length: end - begin };
   }
 
-  #extents(
-    layer: LayerFile,
-    from: number,
-    to: number,
-  ): { offset: number; length: number; unwritten: boolean }[] {
+  #extents(layer: LayerFile, from: number, to: number): Extent[] {
     const end = Math.min(to, layer.size);
-    return end <= from ? [] : this.#files.extents(layer.fd, from, end - from);
+    if (end <= from) return [];
+    return this.#files.extents(layer.fd, from, end - from).filter(({ unwritten }) => !unwritten);
   }
 
   /** See {@linkcode BlockSource.read}. */
@@ -135,8 +131,7 @@ export class SnapshotSource implements BlockSource {
     for (const layer of this.#layers.toReversed()) {
       for (const extent of this.#extents(layer, offset, offset + into.length)) {
         const part = into.subarray(extent.offset - offset, extent.offset - offset + extent.length);
-        if (extent.unwritten) part.fill(0);
-        else this.#readPart(layer.fd, extent.offset, part);
+        this.#readPart(layer.fd, extent.offset, part);
       }
     }
   }
