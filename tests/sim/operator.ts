@@ -18,6 +18,8 @@ const MOST_SNAPSHOTS = 5;
 const GROWTH = 128 * 1024;
 /** A copy comes back after at most this long, virtual ms. */
 const OUTAGE_MS = 400;
+/** What a killed process held is free after this, virtual ms. */
+export const LINGER_MS = 60;
 
 /** What the operator works with. */
 export interface OperatorScene {
@@ -67,10 +69,12 @@ export class Operator {
   /** Draws what is done during a life, and when. */
   plan(): void {
     const { random, cluster } = this.scene;
-    for (let i = random.pick([0, 0, 1, 2, 4]); i > 0; i--) {
+    for (let i = random.pick([0, 0, 2, 4, 7]); i > 0; i--) {
       const act = random.pick([
         () => this.snapshot(),
         () => this.snapshot(),
+        () => this.snapshot(),
+        () => this.removeAndPurge(),
         () => this.remove(),
         () => this.purge(),
         () => this.grow(),
@@ -127,10 +131,17 @@ export class Operator {
     });
   }
 
+  /** As the drivers do it: marks one, then has every copy purge. */
+  async removeAndPurge(): Promise<void> {
+    await this.remove();
+    await Promise.all(this.scene.replicas.map((replica) => this.purge(replica)));
+  }
+
   /** Purges one copy: each does it by itself. */
-  async purge(): Promise<void> {
-    const { random, replicas, calls, engineHost, controller } = this.scene,
-      replica = replicas[random.between(0, replicas.length - 1)];
+  async purge(
+    replica: SimReplica = this.scene.replicas[this.scene.random.between(0, this.scene.replicas.length - 1)],
+  ): Promise<void> {
+    const { calls, engineHost, controller } = this.scene;
     // As the drivers do: not while a copy is being rebuilt.
     if (controller?.replicas().some(({ mode }) => mode === "WO")) return;
     await this.#try(`purge ${replica.host.name}`, async () => {
@@ -174,7 +185,7 @@ export class Operator {
       this.scene.calm(replica);
       replica.kill();
       const erase = random.chance(0.5);
-      await calls.sleep(10 + random.unit() * (erase ? 50 : OUTAGE_MS));
+      await calls.sleep(LINGER_MS + random.unit() * OUTAGE_MS);
       if (replica.alive || !replica.host.up || this.scene.controller !== controller) return;
       if (erase) replica.wipe(controller.bytes);
       else replica.start();

@@ -13,7 +13,7 @@ import type { ptypes } from "../../lib/rpc/gen/ptypes.js";
 import { Client } from "./client.ts";
 import { Calls, contents, simBackend, SimEngine, SimReplica, snapshotContents } from "./machine.ts";
 import { Faults, type FaultScene } from "./faults.ts";
-import { Operator, type OperatorScene } from "./operator.ts";
+import { LINGER_MS, Operator, type OperatorScene } from "./operator.ts";
 import { Model, SECTOR } from "./model.ts";
 
 /** Size of the volume: small, so that requests meet. */
@@ -290,8 +290,9 @@ class Scenario implements FaultScene, OperatorScene {
     this.cluster.network.heal(0.5);
     this.faults.disarm();
     this.engineHost.boot();
+    for (const replica of this.replicas) replica.host.boot();
+    if (this.replicas.some((replica) => !replica.alive)) this.cluster.run(this.cluster.now + LINGER_MS);
     for (const replica of this.replicas) {
-      replica.host.boot();
       replica.host.disk.setFree(2 ** 40);
       if (!replica.alive) replica.start();
     }
