@@ -87,12 +87,11 @@ function parse<T>(path: string, make: () => T): T {
 
 /** Reads and checks the files. @throws {TlsError} */
 async function readMaterial(directory: string): Promise<TlsMaterial> {
-  const paths = ["ca.crt", "tls.crt", "tls.key"].map((name) => `${directory}/${name}`) as [
-    string,
-    string,
-    string,
-  ];
-  const [ca, certificate, key] = await Promise.all(paths.map(readFile)) as [Buffer, Buffer, Buffer];
+  const paths = [`${directory}/ca.crt`, `${directory}/tls.crt`, `${directory}/tls.key`] as const;
+  // One after the other: the first that is wrong is the one that is named.
+  const ca = await readFile(paths[0]);
+  const certificate = await readFile(paths[1]);
+  const key = await readFile(paths[2]);
   parse(paths[0], () => new X509Certificate(ca));
   const own = parse(paths[1], () => new X509Certificate(certificate));
   const matches = parse(paths[2], () => own.checkPrivateKey(createPrivateKey(key)));
