@@ -42,6 +42,8 @@ Where VOLUME and BACKUP are expected, one URL TARGET?backup=NAME&volume=NAME wil
 // deno-lint-ignore no-explicit-any
 type Flags = any;
 
+const collect = (value: string, list: readonly string[]): readonly string[] => [...list, value];
+
 function words(...given: (string | undefined)[]): string[] {
   return given.filter((word) => word !== undefined);
 }
@@ -65,7 +67,7 @@ export function backupCommand(parent: Command): void {
 function withCreateFlags(command: Command): Command {
   return command
     .option("--name <backup>", "name of the backup; the name of one that was interrupted goes on with it")
-    .option("--label <key=value...>", "labels, kept with the backup")
+    .option("--label <key=value>", "a label, kept with the backup; may be repeated", collect, [])
     .option("--full", "upload every block anew", false)
     .option(
       "--compression <method>",
@@ -146,7 +148,7 @@ function removes(backup: Command): void {
     .description("remove old backups; the newest always stays")
     .option("--keep <n>", "this many of the newest stay")
     .option("--keep-for <age>", "younger ones stay: 90m, 12h, 30d, 4w")
-    .option("--label <key=value...>", "only backups with these labels are counted and removed")
+    .option("--label <key=value>", "only backups with this label count and go; may be repeated", collect, [])
     .option("--dry-run", "only say what would be removed")
     .option("-y, --yes", "do not ask")
     .action(retainCommand);
