@@ -63,6 +63,9 @@ peerTest("an image goes into a volume by way of a store, and the volume's backup
   const restored = await backup("restore", "golden", "--into", "data", "--yes", ...where);
   assert.equal(restored.code, 0, restored.stderr);
   assert.match(restored.stdout, /data holds first of golden, 32 MiB/);
+  const again = await backup("restore", "golden", "--into", "data", "--yes", "--continue", ...where);
+  assert.equal(again.code, 2);
+  assert.match(again.stderr, /no interrupted restore into data is noted/);
   await run("qemu-img", ["compare", "-f", "raw", "-F", "raw", image, volume.endpoint]);
 
   const full = await json<Row & { backup: string }>("create", "data", ...where);

@@ -108,6 +108,7 @@ function restores(backup: Command): void {
   withTarget(backup.command("restore <volume> [backup]"))
     .description("write a backup (default: the newest) into a volume, once for all of its copies")
     .option("--into <place>", "a volume of drover volume serve, a block device, or nbd://HOST:PORT/NAME")
+    .option("--continue", "go on with a restore that was interrupted, when nothing wrote to the volume since")
     .option("--dir <path...>", "where to look for the volume")
     .option("--concurrency <n>", "blocks under way at the same time")
     .option("-y, --yes", "do not ask")

@@ -5,12 +5,20 @@
  *
  * @module
  */
-import { restoreBackup, type RestoreResult, restoreToFile, type Target } from "../../lib/backup/mod.ts";
+import {
+  FileJournal,
+  restoreBackup,
+  type RestoreResult,
+  restoreToFile,
+  type Target,
+} from "../../lib/backup/mod.ts";
 import { openDeviceSink, type VolumeSink } from "../../lib/client/device_sink.ts";
 import { openNbdSink, parseNbdUrl } from "../../lib/client/nbd_sink.ts";
 import { describeMounts, findMounts } from "../../lib/host/mounts.ts";
 import { UsageError } from "../support/program.ts";
 import { formatSize } from "../support/sizes.ts";
+import { resolveDirectories } from "../volume/names.ts";
+import { directoriesOf, readRecord } from "../volume/record.ts";
 import { newestBackup } from "./newest.ts";
 import { interruptible, ProgressLine } from "./progress.ts";
 import { runningVolume } from "./running.ts";
@@ -28,6 +36,8 @@ export interface RestoreFlags extends TargetFlags {
   readonly concurrency?: string;
   /** Do not ask. */
   readonly yes?: boolean;
+  /** Go on where an interrupted restore was. */
+  readonly continue?: boolean;
 }
 
 /** Refuses a device with a mounted file system: it would be destroyed under its user. */
@@ -91,6 +101,27 @@ function limits(flags: RestoreFlags): { concurrency?: number } {
   return concurrency === undefined ? {} : { concurrency };
 }
 
+/**
+ * Where a restore notes how far it is: beside the volume that it goes into. A note counts only when the user says
+ * so, because nobody else knows whether something wrote to the volume in between.
+ */
+async function journalFor(into: string, given: RestoreFlags): Promise<FileJournal | undefined> {
+  const record = into.includes("/") ? undefined : readRecord(into, resolveDirectories(given.dir));
+  const [directory] = record === undefined ? [] : directoriesOf(record);
+  if (directory === undefined) {
+    if (given.continue === true) {
+      throw new UsageError("--continue: only restores into volumes of this machine can go on");
+    }
+    return undefined;
+  }
+  const journal = new FileJournal(`${directory}/${into}.restore.json`);
+  if (given.continue !== true) await journal.clear();
+  else if (await journal.load() === undefined) {
+    throw new UsageError(`--continue: no interrupted restore into ${into} is noted; restore it without`);
+  }
+  return journal;
+}
+
 /** `drover backup restore VOLUME [BACKUP] --into PLACE` */
 export async function restoreCommand(words: readonly string[], given: RestoreFlags): Promise<void> {
   const { flags, volume, rest } = named(words, given);
@@ -109,11 +140,13 @@ export async function restoreCommand(words: readonly string[], given: RestoreFla
   ) {
     return console.log("nothing was written");
   }
-  const hint = `${into} holds neither the old nor the new content; restore it again`;
+  const journal = await journalFor(into, given);
+  const again = journal === undefined ? "restore it again" : "restore it again, or go on with --continue";
+  const hint = `${into} holds neither the old nor the new content; ${again}`;
   const result = await interruptible(hint, async (signal) => {
     using line = new ProgressLine(`restore of ${backup}`);
     const options = { volume, backup, zeroRest: true, signal, onProgress: line.show, ...limits(given) };
-    return await restoreBackup(target, sink, options);
+    return await restoreBackup(target, sink, { ...options, ...(journal && { journal }) });
   });
   report(result, into, json);
 }
