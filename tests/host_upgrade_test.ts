@@ -11,10 +11,8 @@ peerTest("a device with a file system stays through an upgrade, and goes with th
   needs: ["root", "loop", "fuse", "mkfs.ext4"],
 }, async () => {
   await using stage = await Stage.start({ frontend: "loop-blockdev", replicas: 1 });
-  assert.equal(stage.device(), "/dev/longhorn/upvol");
-  const attached = () =>
-    listLoopDevices().find(({ backingFile }) => backingFile.startsWith(stage.path("run")));
-  const device = attached()?.path ?? "", mountPoint = stage.path("mnt");
+  const device = stage.device(), name = `/dev/longhorn/${stage.name}`, mountPoint = stage.path("mnt");
+  assert.equal(Deno.readLinkSync(name), device);
   Deno.mkdirSync(mountPoint);
   await run("mkfs.ext4", ["-q", device]);
   await run("mount", [device, mountPoint]);
@@ -41,5 +39,6 @@ peerTest("a device with a file system stays through an upgrade, and goes with th
   }
   await run("fsck.ext4", ["-f", "-n", device]);
   await stage.engine.stop();
-  assert.equal(attached(), undefined);
+  assert.equal(listLoopDevices().some(({ backingFile }) => backingFile.startsWith(stage.path("run"))), false);
+  assert.throws(() => Deno.lstatSync(name), Deno.errors.NotFound);
 });
