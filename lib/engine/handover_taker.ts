@@ -126,7 +126,8 @@ export class HandoverTaker implements Takeover {
     if (parcel.bytes !== this.bytes) {
       throw new StartError("the volume changed its size meanwhile; try again", 1);
     }
-    const opened = parcel.mode === "adopt" ? prepared : await Promise.all(prepared.map(reopened));
+    // What they told before is old: a snapshot may have been taken between two of the answers.
+    const opened = await Promise.all(prepared.map(parcel.mode === "adopt" ? lookedAt : reopened));
     const record = { generation: parcel.generation, revision: parcel.revision, members: parcel.members };
     const candidates = opened
       // Who keeps no record cannot be told from it: Longhorn's replicas are judged by their name.
@@ -229,6 +230,11 @@ export class HandoverTaker implements Takeover {
     this.channel.close();
     this.#with.host?.forget();
   }
+}
+
+/** A replica as it is now. */
+async function lookedAt(one: Opened): Promise<Opened> {
+  return { ...one, info: await one.backend.get() };
 }
 
 /** A replica that was closed, or is about to be, opened. */
