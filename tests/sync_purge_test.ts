@@ -112,6 +112,7 @@ Deno.test("what a closed replica cannot do is refused; reset and files by name",
   assert.equal(Deno.readTextFileSync(`${directory}/volume-snap-y.img`), "x");
   await replica.agent.unary("fileRemove", { fileName: "volume-snap-y.img" });
   assert.equal(existsSync(`${directory}/volume-snap-y.img`), false);
+  await assert.rejects(replica.agent.unary("snapshotPurge", {}), /replica is not open/);
   await replica.agent.unary("reset", {});
   await replica.replica.unary("replicaOpen", {});
   await assert.rejects(

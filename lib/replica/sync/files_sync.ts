@@ -35,6 +35,8 @@ const SHARED_BYTES = 64 * 1024 * 1024;
 const MAX_FILES = 4;
 /** Tries per file, and pauses between them, milliseconds. */
 const TRIES = 3, FIRST_PAUSE_MS = 1_000;
+/** Time for a source to tell what it is, milliseconds. */
+const LOOK_MS = 10_000;
 /** How long senders have to leave when everything is in place, milliseconds. */
 const LEAVE_MS = 5_000;
 
@@ -148,7 +150,7 @@ async function openSource(address: string, volumeName: string): Promise<Source> 
   const replica = connect(replicaService, address, { identity });
   let drover = false, disks: string | undefined;
   try {
-    const { replica: found } = await replica.unary("replicaGet", {});
+    const { replica: found } = await replica.unary("replicaGet", {}, { timeoutMs: LOOK_MS });
     drover = (found?.droverFeatures ?? 0) !== 0;
     disks = found && found.state !== "closed" ? disksOf(found) : undefined;
   } catch (error) {

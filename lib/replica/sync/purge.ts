@@ -25,8 +25,10 @@ interface Chain {
   readonly backingFile: string;
 }
 
+/** @throws {Error} when the replica is not open */
 async function look(thread: ReplicaCalls): Promise<Chain> {
   const replica = await thread.call("get") as ptypes.IReplica;
+  if (!replica.disks) throw new Error("replica is not open");
   const disks = new Map(Object.entries(replica.disks ?? {}));
   return { disks, head: replica.head ?? "", backingFile: replica.backingFile ?? "" };
 }
