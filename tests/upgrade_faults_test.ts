@@ -50,7 +50,7 @@ Deno.test("a new engine that dies at any step before it has taken the volume cha
 
 Deno.test("when the running engine dies after the parcel, the new one goes on with what it has", async () => {
   for (const step of ["ready", "go"] as const) {
-    await using stage = await Stage.start({ frontend: "nbd" });
+    await using stage = await Stage.start({ frontend: "nbd", replicas: step === "ready" ? 2 : 1 });
     await using load = await Load.start(stage);
     const engine = await upTo(stage, step, () => kill(stage.engine));
     await stage.ready(engine);

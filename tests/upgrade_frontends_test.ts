@@ -5,7 +5,7 @@ import { waitFor } from "./support/wait.ts";
 import { Stage } from "./upgrade_kit.ts";
 import { upgradeUnderLoad } from "./upgrade_load.ts";
 
-/** In a row. Each starts a process; ten for the protocols that keep most state, fewer where the way is the same. */
+/** In a row. Each starts a process: many for one frontend, fewer for the others, whose way is the same. */
 const MANY = 10, SOME = 4;
 
 /** Random reads and writes of which fio checks what it reads, until it is interrupted. */
@@ -69,10 +69,24 @@ peerTest(
   },
 );
 
-Deno.test("iSCSI: ten upgrades in a row under load, within one session", async () => {
-  await upgradeUnderLoad({ frontend: "iscsi", replicas: 1 }, MANY);
+Deno.test("iSCSI: upgrades in a row under load, within one session", async () => {
+  await upgradeUnderLoad({ frontend: "iscsi", replicas: 1 }, SOME);
 });
 
 Deno.test("socket: upgrades in a row under load, on one connection", async () => {
   await upgradeUnderLoad({ frontend: "socket", replicas: 1 }, SOME);
+});
+
+peerTest("libiscsi, in qemu: nothing but a pause, and no second login", { needs: ["qemu-img"] }, async () => {
+  await using stage = await Stage.start({ frontend: "iscsi", replicas: 1 });
+  const bench = ["bench", "-w", "-c", "40000", "-d", "32", "-s", "4096", "--flush-interval=64"];
+  await using load = spawnLogged("qemu-img", [...bench, "-f", "raw", "-t", "none", stage.place()]);
+  await stage.engine.waitForOutput(/"what":"login"/);
+  await stage.upgrade();
+  assert.match(stage.engine.output, /"what":"adopted"/);
+  while (load.running) {
+    assert.doesNotMatch(stage.engine.output, /"what":"(?:login|connected)"/);
+    await stage.upgrade();
+  }
+  assert.equal((await load.status).code, 0, load.output);
 });

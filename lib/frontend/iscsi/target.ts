@@ -193,7 +193,7 @@ export class IscsiFrontend implements Frontend, Target, Completer {
     }
     const connection = new Connection(this.io, this.pool, this, ++this.#lastId, fd, memory, header, unread);
     this.#connections.push(connection);
-    this.#event(unread ? "adopted" : "connected", connection, "", "");
+    if (!unread) this.#event("connected", connection, "", "");
     return connection;
   }
 
@@ -277,7 +277,7 @@ export class IscsiFrontend implements Frontend, Target, Completer {
       this.sessions.push(session);
       if (!parameters.discovery) this.unit.addNexus(nexus);
       this.options.onEvent?.({
-        kind: "login",
+        kind: this.#suspended ? "adopted" : "login",
         connection: connection.id,
         initiator: nexus.initiatorName,
         code: "",
