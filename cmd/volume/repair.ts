@@ -126,6 +126,13 @@ export class Repair {
     });
   }
 
+  /** A copy is new: there is no reason to wait. To be called before the next {@linkcode observe}. */
+  welcome(name: string): void {
+    const patient = this.#patient(name);
+    patient.due = this.clock();
+    patient.cameBack = true;
+  }
+
   /** Begins nothing any more. */
   stop(): void {
     this.#stopping = true;

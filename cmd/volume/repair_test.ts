@@ -205,3 +205,11 @@ Deno.test("a copy whose filling fails is taken out, so that others can be repair
   assert.deepEqual(world.calls, ["end", "forget", "start", "fill", "end", "forget"]);
   assert.match(world.said.at(-1) ?? "", /copy v1-r-2 cannot be rebuilt: no fill/);
 });
+
+Deno.test("a new copy is filled at once", async () => {
+  using world = new World();
+  world.health = healthOf("RW");
+  world.repair.welcome("v1-r-2");
+  await world.observe();
+  assert.deepEqual(world.calls, ["end", "forget", "start", "fill"]);
+});

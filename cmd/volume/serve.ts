@@ -244,8 +244,10 @@ class Serving {
       warn: (text) => this.#display.warn(text),
       busyWith: () => this.#repair?.current,
       adopt: (record) => {
+        const known = new Set(this.record.replicas.map(({ name }) => name));
         this.record = record;
         if (this.#repair) this.#repair.record = record;
+        for (const { name } of record.replicas) if (!known.has(name)) this.#repair?.welcome(name);
         this.use.follow(record);
         this.#announce(stack, health);
       },
