@@ -28,7 +28,7 @@ function head(directory: string, n: number): Uint8Array {
   return Deno.readFileSync(`${directory}/v1-r-${n}/volume-head-000.img`);
 }
 
-Deno.test("a copy that dies under writes is filled anew beside them, and holds everything", async () => {
+Deno.test("a copy that dies under writes gets what it missed beside them, and holds everything", async () => {
   using directory = tempDir();
   const dir = directory.join("data"), state = directory.join("state"), enough = directory.join("enough");
   {

@@ -1,6 +1,6 @@
 /**
  * The acts of the demonstration: a volume with three copies as a disk, files on it, a copy that is killed under
- * load and filled anew under load, a restart, and the proof that everything is there.
+ * load and made complete under load, a restart, and the proof that everything is there.
  *
  * @module
  */
@@ -192,11 +192,13 @@ export class Play {
     if (errors > 0) throw new DemoError(`${errors} writes failed although two copies were left`);
     const { state, replicas } = await this.#disk.report();
     const copied = formatSize(replicas.find(({ name }) => name === victim.name)?.allocatedBytes ?? 0);
+    // A copy that was away so shortly gets only what it missed, unless the engine lost track of that.
+    const how = /^copy .* gets what it missed$/m.test(this.#disk.output)
+      ? "it got what it missed in"
+      : `erased, then ${copied} filled in`;
     story.tell(
-      `complete again ${
-        ((back - killed) / 1000).toFixed(1)
-      } s after the kill, still under load: erased, then ` +
-        `${copied} filled in ${Number(took).toFixed(1)} s`,
+      `complete again ${((back - killed) / 1000).toFixed(1)} s after the kill, still under load: ${how} ` +
+        `${Number(took).toFixed(1)} s`,
     );
     const good = replicas.filter((replica) => replica.state === "complete").length;
     story.tell(`the volume is ${state}: ${good} of ${replicas.length} copies have every write`);
