@@ -24,8 +24,11 @@ twice within two seconds takes it away regardless, after its file system was syn
 of a replica does not interrupt it; when the engine dies, the volume stops. What was flushed is on the disks of all
 healthy copies in every case.
 
-Repair: a copy that failed, or missed writes, is erased after 5 seconds and filled from a complete one, while the
-volume serves. If it fails again, the pause doubles, up to 5 minutes. --no-repair leaves it as it is.
+Repair: after 5 seconds a copy that failed gets the writes it missed, or, when they are not known, is erased and filled
+from a complete one, snapshots included, while the volume serves. If it fails again, the pause doubles, up to 5
+minutes. --no-repair leaves it as it is.
+
+From another terminal: drover snapshot, drover replica, drover volume expand and drover volume trim.
 
 Members: Drover records durably which copies have every write. That does the job of Longhorn's revision counter at
 no cost per write, so the counter is off unless --revision-counter asks for it (for copies that an older Longhorn
