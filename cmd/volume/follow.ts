@@ -27,14 +27,27 @@ export interface FollowStack {
 /** See the module text. */
 export class RecordFollower {
   #record: VolumeRecord;
+  /** The failure that was told last. */
+  #told = "";
 
   /** Begins with the record that the volume was started with. */
   constructor(record: VolumeRecord, readonly stack: FollowStack, readonly events: FollowEvents) {
     this.#record = record;
   }
 
-  /** Looks at the record once, and takes over what changed. */
+  /** Looks at the record once, and takes over what changed. A failure is told once, and the volume goes on. */
   async look(): Promise<void> {
+    try {
+      await this.#look();
+      this.#told = "";
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      if (text !== this.#told) this.events.warn(`a change of the record cannot be taken over: ${text}`);
+      this.#told = text;
+    }
+  }
+
+  async #look(): Promise<void> {
     const found = this.#read();
     if (!found || JSON.stringify(found) === JSON.stringify(this.#record)) return;
     const { stack, events } = this, before = this.#record;
@@ -52,11 +65,12 @@ export class RecordFollower {
       }
     }
     if (kept !== found) writeRecord(kept);
+    // What fails from here on is tried again at the next look.
+    events.adopt(kept);
+    this.#record = kept;
     for (const { name, directory } of found.replicas) {
       if (!isIn(before, name)) events.say(`copy ${name} was added in ${directory}; it is filled`);
     }
-    this.#record = kept;
-    events.adopt(kept);
   }
 
   /** The record in the first directory that has it. A broken one is no reason to change anything. */

@@ -25,6 +25,7 @@ class Followed {
   readonly follower: RecordFollower;
   busy: string | undefined;
   refuses = false;
+  broken = false;
 
   constructor(record: VolumeRecord) {
     const dropReplica = (name: string) => {
@@ -35,7 +36,10 @@ class Followed {
       say: (text) => void this.steps.push(text),
       warn: (text) => void this.steps.push(`warning: ${text}`),
       busyWith: () => this.busy,
-      adopt: ({ replicas }) => void this.steps.push(`adopt ${replicas.map(({ name }) => name)}`),
+      adopt: ({ replicas }) => {
+        if (this.broken) throw new Error("no space");
+        this.steps.push(`adopt ${replicas.map(({ name }) => name)}`);
+      },
     });
   }
 }
@@ -56,12 +60,25 @@ Deno.test("copies that a command adds and removes are taken over, once", async (
   assert.deepEqual(world.steps, [
     "drop v1-r-1",
     "copy v1-r-1 was taken out of the volume",
-    `copy v1-r-3 was added in ${dir}/v1-r-3; it is filled`,
     "adopt v1-r-2,v1-r-3",
+    `copy v1-r-3 was added in ${dir}/v1-r-3; it is filled`,
   ]);
   Deno.writeTextFileSync(`${dir}/v1.volume.json`, "{");
   await world.follower.look();
   assert.equal(world.steps.length, 4, "a broken record changes nothing");
+});
+
+Deno.test("a change that cannot be taken over is told once, and disturbs nothing", async () => {
+  using directory = tempDir();
+  const dir = directory.path, world = new Followed(recordIn(dir, 1));
+  world.broken = true;
+  writeRecord(recordIn(dir, 1, 2));
+  for (let i = 0; i < 3; i++) await world.follower.look();
+  const told = world.steps.filter((step) => step.startsWith("warning"));
+  assert.deepEqual(told, ["warning: a change of the record cannot be taken over: no space"]);
+  world.broken = false;
+  await world.follower.look();
+  assert.equal(world.steps.at(-2), "adopt v1-r-1,v1-r-2", "it is tried again");
 });
 
 Deno.test("a copy that the engine does not let go comes back into the record", async () => {
