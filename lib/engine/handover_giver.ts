@@ -33,6 +33,8 @@ export const REST_MS = 3_000;
 const WANT_MS = 60_000;
 /** How long a taker may take from the parcel to `ready`, milliseconds. Clients wait meanwhile. */
 export const READY_MS = 15_000;
+/** Pause after a failure, milliseconds: one that repeats itself must not fill the log. */
+const PAUSE_MS = 500;
 /** How often own replicas are opened again, and the pause in between, milliseconds. */
 const REOPEN_TRIES = 40, REOPEN_PAUSE_MS = 250;
 
@@ -92,6 +94,7 @@ export class HandoverGiver {
         if (fd !== undefined) await this.#serve(new HandoverChannel(fd));
       } catch (error) {
         log.error("a live upgrade failed", { reason: plainReason(error) });
+        await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       }
     }
     closeAll([listener]);
@@ -125,6 +128,7 @@ export class HandoverGiver {
   async #obstacle(want: Want): Promise<string> {
     const { control } = this, own = control.replicas();
     if (want.format !== HANDOVER_FORMAT) return `format ${want.format} is not known here`;
+    if (!Array.isArray(want.replicas) || !Array.isArray(want.ids)) return "the replicas are not named";
     if (!control.started || this.#stopping) return "the volume is not running";
     if (control.frontend.up && want.frontend !== control.frontend.kind) {
       return `the frontend is "${control.frontend.kind}", not "${want.frontend}"`;

@@ -11,7 +11,7 @@
  *
  * @module
  */
-import { closeAll, connectForPassing } from "../io/passing.ts";
+import { closeAll, connectForPassing, peerCredentials } from "../io/passing.ts";
 import type { Logger } from "../log/log.ts";
 import { type Backend, plainReason } from "./backend.ts";
 import { type FrontendHost, type Opened, StartError, type Takeover } from "./controller_options.ts";
@@ -70,6 +70,11 @@ export class HandoverTaker implements Takeover {
   static async connect(path: string, volume: string, log: Logger): Promise<HandoverTaker | undefined> {
     const fd = connectForPassing(path);
     if (fd === undefined) return undefined;
+    const { uid } = peerCredentials(fd);
+    if (uid !== Deno.uid()) {
+      closeAll([fd]);
+      throw new StartError(`who listens on ${path} is user ${uid}, not this one`, 1);
+    }
     const channel = new HandoverChannel(fd), hello = await channel.next(HELLO_MS);
     if (hello === "end" || hello === "late") {
       channel.close();
