@@ -12,7 +12,7 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { CHANGES, type View } from "../tests/crash/steps.ts";
+import { CHANGES, MADE_ANEW, type View } from "../tests/crash/steps.ts";
 import { inRepository } from "../tests/support/repository.ts";
 
 /** More calls than any change makes. */
@@ -95,6 +95,32 @@ async function run(change: string, directory: string): Promise<[passed: number, 
   throw new Error(`${change} never ends`);
 }
 
+/** All points of something that is made anew: after each, it is begun again on what is left. */
+async function runAnew(change: string, directory: string): Promise<[passed: number, failed: number]> {
+  const base = `${directory}/base`, made = `${base}.new`;
+  const clear = () => Deno.remove(made, { recursive: true }).catch(() => {});
+  const make = async (): Promise<string> => {
+    const { ok, text } = await steps("make", base, change);
+    return ok ? JSON.stringify(await lookAt(made)) : `it cannot be begun again: ${text.slice(0, 200)}`;
+  };
+  await clear();
+  const want = await make();
+  let failed = 0;
+  for (let point = 1; point <= MOST_POINTS; point++) {
+    await clear();
+    const { killed } = await steps("make", base, change, String(point));
+    if (!killed) {
+      console.log(`${change}: ${point - 1} points, ${failed} failed`);
+      return [point - 1 - failed, failed];
+    }
+    const got = await make().catch((error) => String(error));
+    if (got === want) continue;
+    failed++;
+    console.log(`${change}, killed after call ${point}: ${got}, not ${want}`);
+  }
+  throw new Error(`${change} never ends`);
+}
+
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: { only: { type: "string", default: "" }, dir: { type: "string", default: "" } },
@@ -104,8 +130,9 @@ async function main(): Promise<number> {
   try {
     const made = await steps("make", `${directory}/base`, "base");
     if (!made.ok) throw new Error(made.text);
-    for (const change of Object.keys(CHANGES).filter((name) => name.includes(values.only))) {
-      const [good, bad] = await run(change, directory);
+    const names = [...Object.keys(MADE_ANEW), ...Object.keys(CHANGES)];
+    for (const change of names.filter((name) => name.includes(values.only))) {
+      const [good, bad] = await (change in MADE_ANEW ? runAnew : run)(change, directory);
       passed += good;
       failed += bad;
     }

@@ -15,6 +15,7 @@ import type { Io } from "../../lib/io/io.ts";
 import { openIo } from "../../lib/io/open.ts";
 import { settleOne } from "../../lib/io/test_kit.ts";
 import { purge } from "../../lib/replica/sync/purge.ts";
+import { ReceivedFile } from "../../lib/replica/sync/received_file.ts";
 import { SnapshotSource } from "../../lib/replica/sync/snapshot_source.ts";
 import { CrashPoint } from "./crashing.ts";
 
@@ -124,12 +125,58 @@ export const CHANGES: Readonly<Record<string, (io: Io, disk: ReplicaDisk) => voi
   },
 };
 
+/**
+ * Makes a copy of the base in another directory, as the receiving side of a rebuild does: joined above a snapshot,
+ * marked, filled file by file, looked at anew, and unmarked.
+ */
+async function rebuild(io: Io, from: string, to: string): Promise<void> {
+  ReplicaDisk.create(io, to, { size: BYTES });
+  const disk = ReplicaDisk.open(io, to, {}), { files } = io;
+  disk.setRebuilding(true);
+  if (!disk.info().disks.has("volume-snap-b.img")) snapshot(disk, "b");
+  for (
+    const name of [
+      "volume-snap-a.img",
+      "volume-snap-a.img.meta",
+      "volume-snap-b.img",
+      "volume-snap-b.img.meta",
+    ]
+  ) {
+    const file = new ReceivedFile(files, to, name),
+      fd = files.open(`${from}/${name}`),
+      { size } = files.fstat(fd);
+    file.open(size, false);
+    if (name.endsWith(".meta")) file.write(files.readWhole(`${from}/${name}`), 0);
+    else {
+      file.hole(0, size);
+      for (const { offset, length } of files.extents(fd, 0, size)) {
+        const bytes = new Uint8Array(length);
+        files.readAt(fd, bytes, offset);
+        file.write(bytes, offset);
+      }
+    }
+    await file.finish("", "");
+    files.close(fd);
+  }
+  disk.changes.reload();
+  disk.setRebuilding(false);
+  disk.close();
+}
+
+/** Changes that make another directory; cut short, they are begun again and must come to the same end. */
+export const MADE_ANEW: Readonly<Record<string, (io: Io, from: string, to: string) => void | Promise<void>>> =
+  {
+    create: (io, _from, to) => ReplicaDisk.create(io, to, { size: BYTES }),
+    rebuild,
+  };
+
 /** Makes the base, or a change on it. */
 async function make(directory: string, change: string, last: number): Promise<void> {
   using real = openIo({ arenaBytes: 32 * 1024 * 1024 });
   const point = new CrashPoint(last), io = point.over(real);
   if (change === "base") return base(io, directory);
-  if (change === "create") return ReplicaDisk.create(io, directory, { size: BYTES });
+  const anew = MADE_ANEW[change];
+  if (anew) return await anew(io, directory, `${directory}.new`);
   const disk = ReplicaDisk.open(io, directory, {});
   await CHANGES[change](io, disk);
   if (change !== "close") disk.close();
