@@ -9,7 +9,7 @@ import { controllerHandlers } from "../lib/engine/control_service.ts";
 import { Controller, StartError } from "../lib/engine/controller.ts";
 import { HandoverGiver } from "../lib/engine/handover_giver.ts";
 import { HandoverTaker } from "../lib/engine/handover_taker.ts";
-import { REPLICA_TIMEOUT_MS, SNAPSHOT_MAX_COUNT } from "../lib/engine/limits.ts";
+import { MAX_REPLICAS, REPLICA_TIMEOUT_MS, SNAPSHOT_MAX_COUNT } from "../lib/engine/limits.ts";
 import type { ThreadEvent } from "../lib/engine/thread.ts";
 import type { VolumeOptions } from "../lib/engine/volume_options.ts";
 import { VolumeThread } from "../lib/io/mailbox.ts";
@@ -58,6 +58,7 @@ interface Flags {
   readonly allowMissingReplicas: boolean;
   readonly unmapMarkSnapChainRemoved: boolean;
   readonly snapshotMaxCount: string;
+  readonly rebuildSyncConcurrentLimit: string;
   readonly snapshotMaxSize: string;
   readonly localReplica?: string;
   readonly deviceCarrier?: string;
@@ -119,7 +120,11 @@ function commandLine() {
     .option("--file-sync-http-client-timeout <seconds>", "accepted for compatibility", "5")
     .option("--snapshot-max-count <n>", "limit for snapshots, 1 to 250", "250")
     .option("--snapshot-max-size <size>", "limit for the space of all snapshots together; 0 = none", "0")
-    .option("--rebuild-sync-concurrent-limit <n>", "accepted for compatibility", "1")
+    .option(
+      "--rebuild-sync-concurrent-limit <n>",
+      "copies that a rebuild reads from at the same time, at most",
+      String(MAX_REPLICAS),
+    )
     .action((volume: string, flags: Flags, command) => controller(volume, flags, command.optsWithGlobals()));
   clientCommands(root);
   return root;
@@ -170,6 +175,12 @@ function snapshotCount(text: string): number {
   const count = Number(text);
   if (Number.isInteger(count) && count >= 1 && count <= SNAPSHOT_MAX_COUNT) return count;
   throw new UsageError(`--snapshot-max-count ${text}: expected 1 to ${SNAPSHOT_MAX_COUNT}`);
+}
+
+function rebuildSources({ rebuildSyncConcurrentLimit: text }: Flags): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 1) return count;
+  throw new UsageError(`--rebuild-sync-concurrent-limit ${text}: expected a whole number from 1`);
 }
 
 function timeoutMs(text: string): number {
@@ -296,7 +307,12 @@ async function serveVolume(
   }
   const server = await serve({
     address: flags.listen,
-    services: [implement(controllerService, controllerHandlers(control, () => performance.now()))],
+    services: [
+      implement(
+        controllerService,
+        controllerHandlers(control, () => performance.now(), rebuildSources(flags)),
+      ),
+    ],
     identity: { role: "controller", ...identity },
   });
   log.info("engine ready", { control: server.address });

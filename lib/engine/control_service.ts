@@ -15,6 +15,7 @@ import {
 import { ALL_FEATURES } from "../wire/frame.ts";
 import type { VolumeChanges } from "./changes.ts";
 import type { Controller } from "./controller.ts";
+import { MAX_REPLICAS } from "./limits.ts";
 import type { Mode } from "./link.ts";
 import { MetricsWindow } from "./metrics_window.ts";
 import { API, VERSION } from "./version.ts";
@@ -25,8 +26,17 @@ const MODES: Record<Mode, ptypes.ReplicaMode> = {
   ERR: ptypes.ReplicaMode.ERR,
 };
 
-/** The handlers. @param clock monotonic milliseconds */
-export function controllerHandlers(controller: Controller, clock: () => number): Handlers<ControllerMethods> {
+/**
+ * The handlers.
+ *
+ * @param clock monotonic milliseconds
+ * @param sources copies that a rebuild reads from at the same time, at most; may be changed by a call
+ */
+export function controllerHandlers(
+  controller: Controller,
+  clock: () => number,
+  sources: number = MAX_REPLICAS,
+): Handlers<ControllerMethods> {
   const metrics = new MetricsWindow(clock);
   const volume = () => describe(controller);
   const replica = (name: string) => {
@@ -73,7 +83,7 @@ export function controllerHandlers(controller: Controller, clock: () => number):
     },
     ...changeHandlers(controller.changes, volume),
     volumeIO: unimplemented,
-    ...rebuildHandlers(controller, replica),
+    ...rebuildHandlers(controller, replica, sources),
   };
 }
 
@@ -121,8 +131,8 @@ type ChangeMethod =
 function rebuildHandlers(
   { additions }: Controller,
   replica: (name: string) => ptypes.IControllerReplica,
+  sources: number,
 ): Pick<Handlers<ControllerMethods>, RebuildMethod> {
-  let sources = 1;
   return {
     controllerReplicaCreate: async (request) => {
       if (request.mode !== ptypes.ReplicaMode.WO) return unimplemented();
