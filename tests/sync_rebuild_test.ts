@@ -47,13 +47,19 @@ function sameFiles(from: string, to: string): void {
   }
 }
 
-async function sync(target: SyncReplica, sources: readonly SyncReplica[], files: ReturnType<typeof wanted>) {
+async function sync(
+  target: SyncReplica,
+  sources: readonly SyncReplica[],
+  files: ReturnType<typeof wanted>,
+  droverVerify = false,
+) {
   await target.agent.unary("filesSync", {
     fromAddress: sources[0].address,
     fromAddressMap: Object.fromEntries(sources.map(({ address }) => [address, true])),
     toHost: "127.0.0.1",
     syncFileInfoList: files,
     fastSync: true,
+    droverVerify,
   });
   return await target.agent.unary("replicaRebuildStatus", {});
 }
@@ -64,7 +70,7 @@ Deno.test("a rebuild brings every snapshot; the next one sends what differs and 
   source(from);
   await using one = await new SyncReplica(from, dir.path).open();
   await using target = await new SyncReplica(to, dir.path).start("--size", `${BLOCKS * 4096}`);
-  const files = wanted(from), status = await sync(target, [one], files);
+  const files = wanted(from), status = await sync(target, [one], files, true);
   sameFiles(from, to);
   const total = files.reduce((sum, { actualSize }) => sum + actualSize, 0);
   assert.deepEqual([status.state, status.progress, status.isRebuilding, status.error], [
@@ -85,7 +91,7 @@ Deno.test("a rebuild brings every snapshot; the next one sends what differs and 
     file.writeSync(bytes);
   }
   file.close();
-  const again = await sync(target, [one], files);
+  const again = await sync(target, [one], files, true);
   sameFiles(from, to);
   assert.ok(Number(again.droverBytesReceived) <= 4 * MIB, `${again.droverBytesReceived} bytes were sent`);
 

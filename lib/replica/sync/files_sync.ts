@@ -64,6 +64,8 @@ export interface SyncRequest {
   readonly fastSync: boolean;
   /** Time for an answer between sender and receiver, seconds; 0 = the default. */
   readonly timeoutS: number;
+  /** Read everything back at the end. */
+  readonly verify: boolean;
   /** The volume that sources must belong to, "" for any. */
   readonly volumeName: string;
 }
@@ -90,6 +92,7 @@ export function syncRequest(request: ptypes.IFilesSyncRequest, volumeName: strin
     files: request.syncFileInfoList ?? [],
     fastSync: request.fastSync ?? false,
     timeoutS: request.fileSyncHttpClientTimeout ?? 0,
+    verify: request.droverVerify ?? false,
     volumeName,
   };
 }
@@ -239,6 +242,8 @@ class FilesSync {
     const complete = Promise.withResolvers<void>();
     const launched = await launch(this.agent, job.to, {
       shared,
+      // A record is small, and replaced as a whole.
+      verify: this.request.verify && shared && !isRecord(job.to),
       signal: stop.signal,
       onProgress: (placed, received, all) => {
         this.status.note(job.to, placed, received, job.bytes);

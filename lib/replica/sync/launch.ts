@@ -23,6 +23,8 @@ export interface LaunchOptions {
   readonly shared?: boolean;
   /** Bytes per second, 0 = no limit. */
   readonly limit?: number;
+  /** See {@linkcode ReceiveParams.verify}. */
+  readonly verify?: boolean;
   /** Ends it early. */
   readonly signal?: AbortSignal;
   /** Told how far it is. */
@@ -43,6 +45,7 @@ export async function launch(agent: SyncAgent, file: string, options: LaunchOpti
     ports,
     shared: options.shared ?? false,
     limit: options.limit ?? 0,
+    verify: options.verify ?? false,
   };
   const listening = Promise.withResolvers<number>();
   const onEvent = (event: unknown) => {

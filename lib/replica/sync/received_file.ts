@@ -206,6 +206,18 @@ export class ReceivedFile {
     return hash.digest("base64");
   }
 
+  /** Makes what was written durable. A record is written at the end only. @throws {IoError} */
+  async sync(): Promise<void> {
+    if (this.#record) return;
+    // Not in this thread: other files are on their way while the disk works.
+    const file = await Deno.open(this.#path);
+    try {
+      await file.sync();
+    } finally {
+      file.close();
+    }
+  }
+
   /**
    * Makes everything durable and ends.
    *
@@ -218,13 +230,7 @@ export class ReceivedFile {
       return;
     }
     if (this.#fd === NO_FD) throw new HttpError(409, `${this.name} was not opened`);
-    // Not in this thread: other files are on their way while the disk works.
-    const file = await Deno.open(this.#path);
-    try {
-      await file.sync();
-    } finally {
-      file.close();
-    }
+    await this.sync();
     this.abandon();
     this.files.syncDirectory(this.directory);
     if (method !== CHECKSUM_METHOD || !/^[0-9a-f]{16}$/.test(checksum)) return;

@@ -37,6 +37,8 @@ export interface ReceiveParams {
   readonly shared: boolean;
   /** Bytes per second, 0 = no limit. */
   readonly limit: number;
+  /** Everything is read back at the end. */
+  readonly verify: boolean;
 }
 
 /** What a receiver tells on its way. */
@@ -92,8 +94,9 @@ class Receiver {
     this.ended.catch(() => {});
     this.#reception = new Reception(this.#file, limiter, {
       finish: () => this.#finish(),
-      fail: (error) => this.#end(error),
-    });
+      // The answer that says why goes out first.
+      fail: (error) => setTimeout(() => this.#end(error), 0),
+    }, params.verify);
   }
 
   get result(): ReceiveResult {
@@ -103,7 +106,7 @@ class Receiver {
 
   hear(news: ReceiveNews): void {
     if ("limit" in news) this.#reception.limiter.rate = news.limit;
-    else if (this.#reception.parts?.complete) this.#finish().catch(() => {});
+    else if (this.#reception.complete) this.#finish().catch(() => {});
     else this.#end(new Error(`${this.params.file} is not complete`));
   }
 
@@ -144,9 +147,9 @@ class Receiver {
   }
 
   tick(): void {
-    const now = performance.now(), { placed, received, parts } = this.#reception;
-    const told = `${placed} ${received} ${parts?.complete}`;
-    if (told !== this.#told) this.context.event({ placed, received, complete: parts?.complete ?? false });
+    const now = performance.now(), { placed, received, parts, complete } = this.#reception;
+    const told = `${placed} ${received} ${complete}`;
+    if (told !== this.#told) this.context.event({ placed, received, complete });
     this.#told = told;
     for (const one of this.#connections) {
       if (now - one.lastRead > (parts?.has(one) ? STALLED_MS : SILENT_MS)) one.connection.close();

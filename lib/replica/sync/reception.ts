@@ -24,9 +24,46 @@ export class Reception {
   /** The checksum that a sender gave. */
   checksum: { readonly method: string; readonly checksum: string } = { method: "", checksum: "" };
   #parts: Parts | undefined;
+  #begun: Promise<void> | undefined;
+  /** What is in place is being read back. */
+  verifying = false;
 
-  /** Of one file. @param limiter bytes per second that may come in */
-  constructor(readonly file: ReceivedFile, readonly limiter: Limiter, readonly end: ReceptionEnd) {}
+  /**
+   * Of one file.
+   *
+   * @param limiter bytes per second that may come in
+   * @param verify everything is read back at the end, and compared once more
+   */
+  constructor(
+    readonly file: ReceivedFile,
+    readonly limiter: Limiter,
+    readonly end: ReceptionEnd,
+    readonly verify: boolean,
+  ) {}
+
+  /** Everything is in place, and was read back if that is wanted. */
+  get complete(): boolean {
+    return this.parts?.complete === true && (this.verifying || !this.verify);
+  }
+
+  /** Begins to read back what is in place: all parts are handed out once more. @throws {IoError} */
+  beginToVerify(): Promise<void> {
+    return this.#begun ??= this.#begin();
+  }
+
+  async #begin(): Promise<void> {
+    await this.file.sync();
+    this.file.hasOldData = true;
+    this.#parts = new Parts(this.file.size);
+    this.verifying = true;
+  }
+
+  /** The sender's checksum is that of the file: nothing is sent, and nothing is to be read back. */
+  skip(): void {
+    this.verifying = true;
+    this.parts?.skip();
+    this.placed = Number.MAX_SAFE_INTEGER;
+  }
 
   /** Who copies what; undefined until the file was opened. */
   get parts(): Parts | undefined {

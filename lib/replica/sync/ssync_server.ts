@@ -68,7 +68,7 @@ const ROUTES: Readonly<Record<string, Route>> = {
   "GET getChecksum": (request, server) => Promise.resolve(server.checksum(request)),
   "GET getRecordedMetadata": (_request, server) => Promise.resolve(server.record()),
   "POST close": (request, server) => server.leave(request, true),
-  "GET droverPart": (_request, server) => Promise.resolve(server.part()),
+  "GET droverPart": (_request, server) => server.part(),
   "POST droverCompare": (request, server) => server.compare(request),
   "POST droverData": (request, server) => server.data(request),
   "POST droverSame": (_request, server) => Promise.resolve(server.same()),
@@ -233,8 +233,13 @@ export class SsyncConnection {
   }
 
   /** See the module text. */
-  part(): Record<string, unknown> {
-    const { file } = this.reception, parts = this.#parts(), next = parts.next(this);
+  async part(): Promise<Record<string, unknown>> {
+    const { reception } = this, { file } = reception;
+    let next = this.#parts().next(this);
+    if (next === "done" && !reception.complete) {
+      await reception.beginToVerify();
+      next = this.#parts().next(this);
+    }
     return typeof next === "string" ? { [next]: true } : { ...next, compare: file.hasOldData };
   }
 
@@ -245,8 +250,8 @@ export class SsyncConnection {
 
   /** See the module text. */
   same(): undefined {
-    this.#parts().skip();
-    this.reception.placed = Number.MAX_SAFE_INTEGER;
+    this.#parts();
+    this.reception.skip();
   }
 
   /** See the module text. */
@@ -261,11 +266,23 @@ export class SsyncConnection {
       file.range(begin, end);
       const own = file.sum(begin, end);
       if (own?.sum === match[3]) this.reception.placed += own.bytes;
+      else if (this.reception.verifying) throw this.#damaged(begin, end);
       else wanted.push(index);
       // The other connections and the main thread have their turn.
       if (index % TURN === TURN - 1) await new Promise((resolve) => setTimeout(resolve, 0));
     }
     return wanted;
+  }
+
+  /** What was written is not what is read back: the disk is at its end, or somebody else writes. */
+  #damaged(begin: number, end: number): HttpError {
+    const { file: { name }, end: { fail } } = this.reception;
+    const error = new HttpError(
+      500,
+      `${name}: ${begin} to ${end} reads back differently than it was written`,
+    );
+    fail(error);
+    return error;
   }
 
   /** See the module text. */

@@ -13454,6 +13454,9 @@ export namespace ptypes {
         /** Bytes per second that may come over the network; 0 = what was set by DroverSyncLimitSet, or no limit. */
         droverBytesPerSecond: number;
 
+        /** Read everything back from the disk at the end, and compare it with the sources once more. */
+        droverVerify: boolean;
+
         /**
          * Creates a new FilesSyncRequest instance using the specified properties.
          * @param [properties] Properties to set
@@ -13514,6 +13517,9 @@ export namespace ptypes {
 
             /** Bytes per second that may come over the network; 0 = what was set by DroverSyncLimitSet, or no limit. */
             droverBytesPerSecond?: (number|null);
+
+            /** Read everything back from the disk at the end, and compare it with the sources once more. */
+            droverVerify?: (boolean|null);
 
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];

@@ -17094,6 +17094,7 @@ export const ptypes = $root.ptypes = (() => {
         FilesSyncRequest.prototype.localSync = null;
         FilesSyncRequest.prototype.fromAddressMap = $util.emptyObject;
         FilesSyncRequest.prototype.droverBytesPerSecond = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+        FilesSyncRequest.prototype.droverVerify = false;
 
         FilesSyncRequest.create = function(properties) {
             return new FilesSyncRequest(properties);
@@ -17126,6 +17127,8 @@ export const ptypes = $root.ptypes = (() => {
                     writer.uint32(66).fork().uint32(10).string(keys[i]).uint32(16).bool(message.fromAddressMap[keys[i]]).ldelim();
             if (message.droverBytesPerSecond != null && $Object.hasOwnProperty.call(message, "droverBytesPerSecond") && (typeof message.droverBytesPerSecond === "object" ? message.droverBytesPerSecond.low || message.droverBytesPerSecond.high : message.droverBytesPerSecond !== 0))
                 writer.uint32(8000).int64(message.droverBytesPerSecond);
+            if (message.droverVerify != null && $Object.hasOwnProperty.call(message, "droverVerify") && message.droverVerify !== false)
+                writer.uint32(8008).bool(message.droverVerify);
             if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                 for (let i = 0; i < message.$unknowns.length; ++i)
                     writer.raw(message.$unknowns[i]);
@@ -17261,6 +17264,15 @@ export const ptypes = $root.ptypes = (() => {
                             message.droverBytesPerSecond = value;
                         else
                             delete message.droverBytesPerSecond;
+                        continue;
+                    }
+                case 1001: {
+                        if (wireType !== 0)
+                            break;
+                        if (value = reader.bool())
+                            message.droverVerify = value;
+                        else
+                            delete message.droverVerify;
                         continue;
                     }
                 }
