@@ -80,12 +80,17 @@ export const ATTACHED: readonly Scenario[] = [
     },
   },
   attached("iscsi", "ext4", false),
+];
+
+/** Other carriers, other file systems, and what lies between. */
+export const OTHERS: readonly Scenario[] = [
   attached("nbd", "xfs", false),
   attached("iscsi", "xfs", true),
   attached("nbd", "ext4", true),
   attached("loop", "ext4", true),
   {
     name: "LUKS2 on iscsi-blockdev: the key opens it, nothing of the plain text is in the copies",
+    slow: true,
     run: async (lab) => {
       await lab.sh(
         `

@@ -35,6 +35,7 @@ const PORT = "port=$(engine_port)";
 export const NODES: readonly Scenario[] = [
   {
     name: "copies on other nodes: the network is away for a short time, and requests wait",
+    slow: true,
     run: async (lab) => {
       await withLoad(lab, async () => {
         await lab.sh(`
@@ -48,6 +49,7 @@ for n in 1 2 3; do ip link set to$n up; done
   },
   {
     name: "copies on other nodes: one is cut off, the volume goes on, and it comes back",
+    slow: true,
     run: async (lab) => {
       await withLoad(lab, async (writer) => {
         await lab.sh(`
@@ -77,6 +79,7 @@ within 300 back
   },
   {
     name: "a new engine takes the volume over while it is written to",
+    slow: true,
     run: async (lab) => {
       await withLoad(lab, async () => {
         await lab.sh(
@@ -95,6 +98,7 @@ echo b >/run/engine.now
   },
   {
     name: "copies on other nodes: all ends in order, nothing is left behind, the copies are equal",
+    slow: true,
     run: async (lab) => {
       await lab.sh(
         `

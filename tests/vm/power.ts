@@ -20,6 +20,16 @@ const STEP_MS = 900_000;
 /** The cut comes up to so much later, milliseconds. */
 const LATER_MS = 1_500;
 
+/** Writes that nobody syncs: what the disks may lose. */
+const NOISE = `
+noise() {
+  while dd if=/dev/urandom of=/mnt/noise bs=32k count=2 seek=$((RANDOM % 200)) conv=notrunc oflag=direct status=none; do
+    sleep 0.2
+  done
+}
+noise >/run/noise.out 2>&1 </dev/null &
+`;
+
 async function verify(lab: Lab, last: number): Promise<void> {
   await lab.sh("mark; attach power iscsi; mount $disk /mnt", STEP_MS);
   await verifyRecords(lab, last);
@@ -58,6 +68,7 @@ mount $disk /mnt
       let first = 1;
       for (const loss of losses) {
         const writer = await RecordWriter.start(lab, first);
+        await lab.sh(NOISE);
         await writer.more(RECORDS);
         await new Promise((resolve) => setTimeout(resolve, Math.random() * LATER_MS));
         const lost = await lab.cut(...loss);

@@ -55,6 +55,8 @@ initiator() {
   pgrep -x iscsid >/dev/null && return
   mkdir -p /etc/iscsi /run/lock/iscsi
   echo "InitiatorName=iqn.2004-10.org.debian:drover-vm" >/etc/iscsi/initiatorname.iscsi
+  # How long commands wait for an engine that is started again: here that can take minutes.
+  sed -i 's/^node.session.timeo.replacement_timeout.*/node.session.timeo.replacement_timeout = 900/' /etc/iscsi/iscsid.conf
   iscsid
 }
 
