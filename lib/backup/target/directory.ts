@@ -311,7 +311,14 @@ async function writeWhole(path: string, data: Uint8Array, signal?: AbortSignal):
   await file.sync();
 }
 
+/** Codes of file systems on which a directory cannot be synced; their servers keep names durable by themselves. */
+const NO_DIRECTORY_SYNC = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP"]);
+
 async function syncDirectory(path: string): Promise<void> {
   using directory = await Deno.open(path, { read: true });
-  await directory.sync();
+  try {
+    await directory.sync();
+  } catch (error) {
+    if (!NO_DIRECTORY_SYNC.has(codeOf(error))) throw error;
+  }
 }
