@@ -12,6 +12,7 @@ const MANY = 10, SOME = 4;
 function fio(stage: Stage, engine: readonly string[]): LoggedProcess {
   return spawnLogged("fio", [
     "--name=upgrade",
+    "--thread", // one process, so that its time is that of the job
     ...engine,
     "--rw=randwrite",
     "--bs=4k",
@@ -43,7 +44,7 @@ async function upgradeUnderFio(stage: Stage, load: LoggedProcess, upgrades: numb
   for (let n = 0; n < upgrades; n++) {
     await stage.upgrade();
     const before = used();
-    await waitFor(() => !load.running || used() > before, { what: "fio at work with the new engine" });
+    await waitFor(() => !load.running || used() > before, { what: "fio at work", timeoutMs: 30_000 });
     assert.ok(load.running, `${load.output.slice(0, 800)}\n${n}\n${stage.engine.output}`);
   }
   load.signal("SIGINT");
