@@ -18,6 +18,14 @@ const UNMOUNT_MS = 10_000;
 /** Debian packages with the programs that mount the types. */
 const PACKAGES = { nfs: "nfs-common", cifs: "cifs-utils" } as const;
 
+/** What mount says where the kernel or the program for a type is missing. */
+const MISSING = /unknown filesystem type|No such device|not supported by kernel|bad option|helper program/i;
+
+/** What a program said, without its hints. */
+function firstLine(text: string): string {
+  return (text.trim().split("\n")[0] ?? "").slice(0, 300).replace(/\.$/, "");
+}
+
 /** A share to mount. */
 export interface Share {
   /** Type of the file system. */
@@ -92,7 +100,11 @@ export class ShareMounts {
       const problem = await this.#try(share, options);
       if (problem === undefined) return;
       problems.push(`with ${options.join(",") || "no options"}: ${problem}`);
+      // Other options will not bring what is missing.
+      if (MISSING.test(problem)) break;
     }
+    // Only if it is empty, of course.
+    await Deno.remove(share.directory).catch(() => {});
     throw new ShareError(this.#explain(share, problems));
   }
 
@@ -114,7 +126,7 @@ export class ShareMounts {
     try {
       const argv = ["mount", "-t", share.type, ...given, "--", share.source, share.directory];
       const { code, stdout, stderr } = await this.#host.runner.run(argv, { timeoutMs: MOUNT_MS });
-      return code === 0 ? undefined : (stderr.trim() || stdout.trim() || `exit code ${code}`).slice(0, 500);
+      return code === 0 ? undefined : firstLine(stderr) || firstLine(stdout) || `exit code ${code}`;
     } catch (error) {
       if (error instanceof CommandError) return error.message;
       throw error;
