@@ -6,6 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { verdicts } from "../tools/bench/goals.ts";
+import type { Life } from "../tools/bench/life.ts";
 import type { Measurement } from "../tools/bench/measure.ts";
 import { groups, Names } from "../tools/bench/plan.ts";
 import { type Report, reportText } from "../tools/bench/report.ts";
@@ -108,12 +109,25 @@ Deno.test("every goal is about something that the quick run measures", () => {
     )
   );
   const idle = { seconds: 10, engineCpuMs: 0, replicaCpuMs: 30, engineBytes: 0, replicaBytes: 0, readyMs: 1 };
-  const all = verdicts(made, idle);
+  const rebuilt = { bytes: 46 * 1024 ** 2, rebuildMs: 1000, cpMs: 600, cpSyncedMs: 700 };
+  const cost = { volumeBytes: 1, recorded: 95, unrecorded: 100 };
+  const life: Life = {
+    snapshot: { stoppedMs: [1, 50], iops: 1, longestMs: 1 },
+    regions: { inUse: cost, allOver: cost },
+    recovery: { volumeBytes: 1, allocatedBytes: 1, noticedMs: 1, readyMs: 10, equalMs: 10_100, bytes: 1 },
+    outage: { written: 10, moved: 12, backMs: 1 },
+    rebuild: { contiguous: rebuilt, alternating: rebuilt },
+    users: { limit: 1, idleP99Ms: 1, rebuildP99Ms: 3, operations: 100 },
+  };
+  const all = verdicts(made, idle, life);
   assert.deepEqual(all.filter(({ found }) => found === null), []);
   assert.deepEqual(all.filter(({ ok }) => ok === false).map(({ goal }) => goal), [
     "idle replica: CPU time in 10 s",
+    "snapshot under load: longest stop of hosts",
+    "the same: until copies are equal",
+    "rebuild with a limit: p99 of hosts / idle",
   ]);
-  assert.ok(verdicts([], null).every(({ found, ok }) => found === null && ok === null));
+  assert.ok(verdicts([], null, null).every(({ found, ok }) => found === null && ok === null));
   const text = reportText({
     date: "",
     version: "",
@@ -121,6 +135,7 @@ Deno.test("every goal is about something that the quick run measures", () => {
     settings: { quick: true, seconds: 1, rounds: 1, diskBytes: 1, fileSystem: "ext4" },
     measurements: made.map((m) => ({ ...m, against: null, ratio: null })),
     idle,
+    life,
     verdicts: all,
     skipped: ["x: y is missing"],
   });

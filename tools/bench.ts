@@ -99,8 +99,11 @@ async function shipped(progress: (text: string) => void): Promise<Disposable> {
 }
 
 const command = program("bench", "How fast Drover is on this machine, beside other programs.")
-  .option("--quick", "only what the goals speak of (under four minutes)", false)
-  .option("--only <pattern>", "only measurements whose `SUBJECT LOAD` matches, such as 'socket.*qd1$|idle'")
+  .option("--quick", "only what the goals speak of (under six minutes)", false)
+  .option(
+    "--only <pattern>",
+    "only measurements whose `SUBJECT LOAD` matches, such as 'socket.*qd1$|idle|life snapshot'",
+  )
   .option("--seconds <s>", `seconds per measurement (default: ${FULL.seconds}, quick ${QUICK.seconds})`)
   .option("--ramp <s>", "seconds before that", "0.5")
   .option(

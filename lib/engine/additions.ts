@@ -57,6 +57,8 @@ interface Guest {
   prepared: boolean;
   /** The volume thread has copied everything. */
   filled: boolean;
+  /** Bytes that it copied. */
+  bytes: number;
 }
 
 /** See the module text. */
@@ -103,7 +105,7 @@ export class Additions {
     if (await this.#canCatchUp(info, source)) {
       // A driver notes that on the replica by itself.
       if (!layers) await backend.setRebuilding(true);
-      this.#guests.set(name, { way: "catching up", driven: layers, prepared: true, filled: false });
+      this.#guests.set(name, { way: "catching up", driven: layers, prepared: true, filled: false, bytes: 0 });
       const body = { name, missed: true, lost: info.lostUnflushed };
       await copies.thread.call("rebuild", body, THREAD_TIMEOUT_MS);
       copies.log.info("a copy comes back and gets what it missed", { replica: name });
@@ -117,7 +119,7 @@ export class Additions {
         throw cannotAdd(name, "the volume has snapshots: it must be rebuilt with them");
       }
       await backend.setRebuilding(true);
-      this.#guests.set(name, { way: "filling", driven: false, prepared: true, filled: false });
+      this.#guests.set(name, { way: "filling", driven: false, prepared: true, filled: false, bytes: 0 });
       await copies.thread.call("rebuild", { name }, THREAD_TIMEOUT_MS);
       copies.log.info("filling a new copy", { replica: name });
     }
@@ -146,7 +148,7 @@ export class Additions {
       if (copies.get(name)?.mode !== "WO") throw cannotAdd(name, copies.get(name)?.reason ?? "it is gone");
       await copies.thread.call("admitLayered", { name }, THREAD_TIMEOUT_MS);
     });
-    this.#guests.set(name, { way: "layers", driven: true, prepared: false, filled: false });
+    this.#guests.set(name, { way: "layers", driven: true, prepared: false, filled: false, bytes: 0 });
     copies.log.info("a new copy gets all changes; its lower layers are to come", { replica: name, snapshot });
   }
 
@@ -231,14 +233,15 @@ export class Additions {
     copy.mode = "RW";
   }
 
-  /** The volume thread has copied everything, or could not. */
-  async filled(name: string, failure: string): Promise<void> {
+  /** The volume thread has copied everything, so many bytes, or could not. */
+  async filled(name: string, failure: string, bytes: number): Promise<void> {
     const { copies } = this.host, copy = copies.get(name), guest = this.#guests.get(name);
     try {
       if (!copy || !guest) return;
       if (failure !== "") throw new Error(failure);
       guest.filled = true;
-      if (!guest.driven) await this.#promoteFilled(copy);
+      guest.bytes = bytes;
+      if (!guest.driven) await this.#promoteFilled(copy, guest);
     } catch (error) {
       await copies.fail(name, plainReason(error));
       this.#guests.delete(name);
@@ -248,10 +251,10 @@ export class Additions {
     }
   }
 
-  async #promoteFilled(copy: Copy): Promise<void> {
+  async #promoteFilled(copy: Copy, { bytes }: Guest): Promise<void> {
     await this.#promote(copy);
     this.#guests.delete(copy.backend.name);
-    this.host.copies.log.info("a new copy is complete", { replica: copy.backend.name });
+    this.host.copies.log.info("a new copy is complete", { replica: copy.backend.name, bytes });
   }
 
   /** Waits until the volume thread has copied everything. @throws {RpcError} when it could not */
@@ -261,7 +264,7 @@ export class Additions {
       await new Promise<void>((resolve) => this.#ends.set(name, [...this.#ends.get(name) ?? [], resolve]));
     }
     await this.host.copies.exclusively(async () => {
-      if (guest.filled && copy.mode === "WO") await this.#promoteFilled(copy);
+      if (guest.filled && copy.mode === "WO") await this.#promoteFilled(copy, guest);
     });
     const { mode, reason } = this.host.copies.find(name);
     if (mode !== "RW") throw new RpcError(Code.UNKNOWN, `replica ${name} was not completed: ${reason}`);

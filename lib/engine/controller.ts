@@ -129,7 +129,7 @@ export class Controller {
     }
     if (event.event === "frontend") return this.options.frontendHost?.onEvent(event);
     if (event.event === "filled") {
-      void this.additions.filled(event.name, event.failure);
+      void this.additions.filled(event.name, event.failure, event.bytes);
       return;
     }
     if (event.event === "equal") {

@@ -29,12 +29,12 @@ export interface RebuildBody {
 export class Joining {
   #filling: Rebuild | undefined;
 
-  /** Does nothing yet. @param filled told the end of a filling: "" or why it failed */
+  /** Does nothing yet. @param filled told the end of a filling: "" or why it failed, and the bytes it took */
   constructor(
     readonly io: Io,
     readonly pool: BufferPool,
     readonly volume: Volume,
-    readonly filled: (name: string, failure: string) => void,
+    readonly filled: (name: string, failure: string, bytes: number) => void,
   ) {}
 
   /** How far the filling is, if one runs. */
@@ -83,7 +83,7 @@ export class Joining {
       const filling = new Rebuild(this.io, this.pool, volume, link, (failure) => {
         this.#filling = undefined;
         if (failure === "") link.catchingUp = undefined;
-        this.filled(name, failure);
+        this.filled(name, failure, filling.progress.done);
       }, set);
       this.#filling = filling;
       if (set && lost) this.#addLost(link, set, () => filling.start());

@@ -96,7 +96,7 @@ export type ThreadEvent =
   | FrontendEvent
   | { readonly event: "failed"; readonly name: string; readonly reason: string }
   | { readonly event: "equal"; readonly bytes: number }
-  | { readonly event: "filled"; readonly name: string; readonly failure: string }
+  | { readonly event: "filled"; readonly name: string; readonly failure: string; readonly bytes: number }
   | { readonly event: "members"; readonly record: MemberRecord };
 
 /** See the module text. */
@@ -128,7 +128,7 @@ export class EngineThread implements VolumeEvents {
       io,
       pool,
       this.volume,
-      (name, failure) => this.notify({ event: "filled", name, failure }),
+      (name, failure, bytes) => this.notify({ event: "filled", name, failure, bytes }),
     );
   }
 

@@ -27,7 +27,7 @@ export interface DroverShape {
  * Starts one of our programs: that of the dist which `DROVER_BIN` names, else from source, with the flags for V8 and
  * the setting of malloc that it is shipped with.
  */
-function startProgram(
+export function startProgram(
   name: string,
   args: readonly string[],
   more: Record<string, string> = {},

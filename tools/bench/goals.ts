@@ -5,6 +5,8 @@
  * @module
  */
 import type { Idle } from "./idle.ts";
+import { lifeVerdicts } from "./life_goals.ts";
+import type { Life } from "./life.ts";
 import type { Measurement } from "./measure.ts";
 import { Names } from "./plan.ts";
 
@@ -38,7 +40,7 @@ function short(value: number): number {
 }
 
 /** The verdicts on a run. */
-export function verdicts(all: readonly Measurement[], idle: Idle | null): Verdict[] {
+export function verdicts(all: readonly Measurement[], idle: Idle | null, life: Life | null): Verdict[] {
   const find = (subject: string, cell: string) => all.find((m) => m.subject === subject && m.cell === cell);
   const ratio = (a: string, b: string, cell: string, value: Value): number | null => {
     const one = find(a, cell), other = find(b, cell);
@@ -96,6 +98,7 @@ export function verdicts(all: readonly Measurement[], idle: Idle | null): Verdic
     ),
     ...largeVerdicts(peer, told),
     ...idleVerdicts(idle, atMost),
+    ...lifeVerdicts(life),
   ];
 }
 

@@ -8,6 +8,8 @@ import { formatSize } from "../../cmd/support/sizes.ts";
 import { formatTable } from "../../cmd/support/table.ts";
 import type { Verdict } from "./goals.ts";
 import type { Idle } from "./idle.ts";
+import { lifeText } from "./life_goals.ts";
+import type { Life } from "./life.ts";
 import type { Measurement } from "./measure.ts";
 import type { Machine } from "./proc.ts";
 
@@ -36,6 +38,8 @@ export interface Report {
   readonly measurements: readonly (Measurement & Comparison)[];
   /** An idle volume, if it was watched. */
   readonly idle: Idle | null;
+  /** The life of volumes, if any of it was measured. */
+  readonly life: Life | null;
   /** The goals. */
   readonly verdicts: readonly Verdict[];
   /** What was left out, and why. */
@@ -76,7 +80,7 @@ function mark({ ok }: Verdict): string {
 
 /** The report for people. */
 export function reportText(report: Report): string {
-  const { machine: m, settings: s, idle } = report;
+  const { machine: m, settings: s, idle, life } = report;
   const found = ({ found, unit }: Verdict) => found === null ? "not measured" : `${found} ${unit}`.trim();
   const parts = [
     `${m.cpu}, ${m.cores} cores, ${formatSize(m.memoryBytes)}, Linux ${m.kernel}, Deno ${m.deno}, load ${
@@ -94,6 +98,7 @@ export function reportText(report: Report): string {
         `${formatSize(idle.replicaBytes)} private; engine ready after ${idle.readyMs} ms`,
     );
   }
+  if (life) parts.push(lifeText(life).join("\n"));
   const goals = report.verdicts.map((v) => [mark(v), v.goal, found(v), v.wanted]);
   parts.push(formatTable(["", "goal", "found", "wanted"], goals, new Set([2])));
   if (report.skipped.length > 0) parts.push(report.skipped.map((text) => `left out: ${text}`).join("\n"));

@@ -9,6 +9,7 @@ import { loopImage } from "../../tests/support/loop_image.ts";
 import { missing } from "../../tests/support/needs.ts";
 import { verdicts } from "./goals.ts";
 import { type Idle, watchIdle } from "./idle.ts";
+import { type Life, measureLife } from "./life.ts";
 import { fill, measure, type Measurement } from "./measure.ts";
 import { type Group, groups, type Row } from "./plan.ts";
 import { machine } from "./proc.ts";
@@ -29,7 +30,7 @@ export interface RunOptions {
   readonly diskBytes: number;
   /** Directory for all files; undefined: an ext4 image in memory. */
   readonly directory: string | undefined;
-  /** Only measurements whose `SUBJECT LOAD` matches; `idle` for the idle volume. */
+  /** Only measurements whose `SUBJECT LOAD` matches; `idle` for the idle volume, `life ROW` for those. */
   readonly only: RegExp | undefined;
   /** Seconds to watch an idle volume. */
   readonly idleSeconds: number;
@@ -115,6 +116,14 @@ async function runIdle(options: RunOptions): Promise<Idle | null> {
   return await watchIdle(files.path, options.idleSeconds);
 }
 
+async function runLife(options: RunOptions): Promise<Life | null> {
+  const rows = ["snapshot", "regions", "recovery", "outage", "rebuild", "users"];
+  const wanted = (row: string) => options.only === undefined || options.only.test(`life ${row}`);
+  if (!rows.some(wanted)) return null;
+  await using files = await place(options, true);
+  return await measureLife(files.path, { ...options, wanted });
+}
+
 function compare(all: readonly Measurement[], planned: readonly Group[]): (Measurement & Comparison)[] {
   const against = new Map(
     planned.flatMap(({ rows }) => rows.map(({ maker, against }) => [maker.name, against] as const)),
@@ -137,6 +146,7 @@ export async function runBenchmark(options: RunOptions): Promise<Report> {
   const measured: Measurement[] = [];
   for (const group of planned) measured.push(...await runGroup(group, options, skipped));
   const idle = await runIdle(options);
+  const life = await runLife(options);
   const { quick, seconds, rounds, diskBytes, directory } = options;
   return {
     date,
@@ -151,7 +161,8 @@ export async function runBenchmark(options: RunOptions): Promise<Report> {
     },
     measurements: compare(measured, planned),
     idle,
-    verdicts: verdicts(measured, idle),
+    life,
+    verdicts: verdicts(measured, idle, life),
     skipped,
   };
 }
