@@ -41,6 +41,7 @@ export class Lab implements AsyncDisposable {
   #machine: Machine | undefined;
   #data: string[] | undefined;
   #generation = 0;
+  #stopped = false;
   /** Takes what the machine writes to its port `records`. */
   onRecord: (line: string) => void = () => {};
   /** The serial console of all machines so far. */
@@ -63,6 +64,7 @@ export class Lab implements AsyncDisposable {
       onRecord: (line) => this.onRecord(line),
     });
     this.#machine = machine;
+    if (this.#stopped) await machine[Symbol.asyncDispose]();
     await machine.agent.run(`. /product/guest/lib.sh; mount_data ${DATA_DISKS}`);
     say(`booted Linux ${await machine.agent.ready} in ${((performance.now() - begin) / 1000).toFixed(1)} s`);
     return machine;
@@ -105,6 +107,12 @@ export class Lab implements AsyncDisposable {
     for (const path of this.#data ?? []) Deno.removeSync(path);
     this.#data = undefined;
     return found;
+  }
+
+  /** Ends the machine, also one that is just booting: as soon as it has. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this[Symbol.asyncDispose]();
   }
 
   /** Ends the machine, if there is one. */

@@ -47,7 +47,7 @@ export async function runScenarios(
   const start = performance.now();
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
   await using lab = new Lab(options);
-  const stop = () => void lab[Symbol.asyncDispose]();
+  const stop = () => void lab.stop();
   signal.addEventListener("abort", stop, { once: true });
   for (const scenario of scenarios) {
     if (signal.aborted) break;
