@@ -26,7 +26,7 @@ export interface Life {
   /** Cost of the record of dirty regions, of a volume in use, and where every write is the first of its region. */
   readonly regions: { readonly inUse: RegionCost; readonly allOver: RegionCost } | null;
   /** From the death of an engine under load until copies are equal. */
-  readonly recovery: Recovery | null;
+  readonly recovery: { readonly near: Recovery; readonly allOver: Recovery } | null;
   /** What a copy gets that was out for a short while. */
   readonly outage: Outage | null;
   /** A copy that is made anew. */
@@ -47,8 +47,8 @@ export interface SnapshotStops {
 
 /** A recovery; times in milliseconds from the death of the engine. */
 export interface Recovery {
-  /** Bytes of the volume. */
-  readonly volumeBytes: number;
+  /** Bytes from the start of the volume that the load wrote to at random. */
+  readonly range: number;
   /** Bytes that the load had written, in all copies together. */
   readonly allocatedBytes: number;
   /** Until the replicas had noticed. */
@@ -108,10 +108,13 @@ async function snapshotStops(directory: string): Promise<SnapshotStops> {
 /** Patience with copies that are being made equal, milliseconds. */
 const EQUAL_MS = 600_000;
 
-async function recovery(directory: string, quick: boolean): Promise<Recovery> {
+/** What the load of {@linkcode recovery} writes to where users write near to each other. */
+const NEAR_BYTES = 4 * GIB;
+
+async function recovery(directory: string, range: number, quick: boolean): Promise<Recovery> {
   const bytes = 100 * GIB;
   await using volume = await LifeVolume.start(directory, bytes);
-  const load = await startLoad(volume, randomWrites(bytes, 60));
+  const load = await startLoad(volume, randomWrites(range, 60));
   await sleep(quick ? 500 : 2000);
   const began = performance.now(), passed = () => Math.round(performance.now() - began);
   await volume.killEngine();
@@ -121,7 +124,7 @@ async function recovery(directory: string, quick: boolean): Promise<Recovery> {
   await volume.startEngine();
   const readyMs = passed();
   const [, equal] = await volume.logged(/copies are equal again.*?"bytes":(\d+)/, EQUAL_MS);
-  return { volumeBytes: bytes, allocatedBytes, noticedMs, readyMs, equalMs: passed(), bytes: Number(equal) };
+  return { range, allocatedBytes, noticedMs, readyMs, equalMs: passed(), bytes: Number(equal) };
 }
 
 /** What is written during an outage: bytes of an operation, and how many of them; 100 MiB together. */
@@ -163,7 +166,10 @@ export async function measureLife(directory: string, options: LifeOptions): Prom
       inUse: await regionCost(directory, GIB, quick),
       allOver: await regionCost(directory, 100 * GIB, quick),
     })),
-    recovery: await row("recovery", () => recovery(directory, quick)),
+    recovery: await row("recovery", async () => ({
+      near: await recovery(directory, NEAR_BYTES, quick),
+      allOver: await recovery(directory, 100 * GIB, quick),
+    })),
     outage: await row("outage", () => outage(directory)),
     rebuild: await row("rebuild", async () => ({
       contiguous: await rebuildContiguous(directory, quick ? 256 * MIB : GIB),

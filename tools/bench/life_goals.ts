@@ -47,7 +47,7 @@ function share(cost: RegionCost | undefined): number | null {
 /** The verdicts on the rows; all "not measured" for null. */
 export function lifeVerdicts(life: Life | null): Verdict[] {
   const { snapshot, regions, recovery, outage, rebuild, users } = life ?? {};
-  const { contiguous, alternating } = rebuild ?? {};
+  const { contiguous, alternating } = rebuild ?? {}, { near, allOver } = recovery ?? {};
   const seconds = (ms: number | undefined) => ms === undefined ? null : ms / 1000;
   const ratio = (a: number | undefined, b: number | undefined) => a === undefined || !b ? null : a / b;
   return [
@@ -60,8 +60,9 @@ export function lifeVerdicts(life: Life | null): Verdict[] {
     ),
     verdict("dirty regions, volume in use: ops/s / without", share(regions?.inUse), ">=", REGION_SHARE),
     verdict("dirty regions, first writes all over 100 GiB: ops/s / without", share(regions?.allOver), "", 0),
-    verdict("engine killed under load, 100 GiB: until it serves", seconds(recovery?.readyMs), "<=", 10, "s"),
-    verdict("the same: until copies are equal", seconds(recovery?.equalMs), "<=", 10, "s"),
+    verdict("engine of 100 GiB killed under load: until it serves", seconds(allOver?.readyMs), "<=", 10, "s"),
+    verdict("the same: until equal, writes within 4 GiB", seconds(near?.equalMs), "<=", 10, "s"),
+    verdict("the same: until equal, writes all over", seconds(allOver?.equalMs), "<=", 10, "s"),
     verdict("short outage: bytes moved / written", ratio(outage?.moved, outage?.written), "<=", 1.2),
     verdict("rebuild, contiguous: speed / cp", ratio(contiguous?.cpMs, contiguous?.rebuildMs), ">=", 0.6),
     verdict(
@@ -103,10 +104,12 @@ export function lifeText({ snapshot, regions, recovery, outage, rebuild, users }
         cost.unrecorded.toFixed(0),
     );
   }
-  if (recovery) {
-    const { allocatedBytes, noticedMs, readyMs, equalMs, bytes } = recovery;
+  for (const one of recovery ? [recovery.near, recovery.allOver] : []) {
+    const { range, allocatedBytes, noticedMs, readyMs, equalMs, bytes } = one;
     lines.push(
-      `recovery: ${formatSize(allocatedBytes)} had been written; noticed after ${ms(noticedMs)}, ` +
+      `recovery: ${formatSize(allocatedBytes)} written within ${formatSize(range)}; noticed after ${
+        ms(noticedMs)
+      }, ` +
         `served after ${ms(readyMs)}, equal after ${ms(equalMs)}: ${formatSize(bytes)} of regions`,
     );
   }
