@@ -46,6 +46,7 @@ const sum = {
   snapshots: 0,
   purged: 0,
   grown: 0,
+  upgraded: 0,
   returned: 0,
   layered: 0,
   events: 0,
@@ -73,7 +74,7 @@ const seconds = (performance.now() - started) / 1000;
 console.log(
   `${count} seeds in ${seconds.toFixed(1)} s: ${sum.lives} lives of the engine, ${sum.faults} faults, ` +
     `${sum.rebuilt} copies rebuilt, ${sum.returned} returned, ${sum.layered} rebuilt with snapshots, ` +
-    `${sum.snapshots} snapshots, ${sum.purged} purges, ${sum.grown} expansions, ` +
+    `${sum.snapshots} snapshots, ${sum.purged} purges, ${sum.grown} expansions, ${sum.upgraded} upgrades, ` +
     `${sum.good} requests answered well and ${sum.failed} with an error, ${sum.events} events`,
 );
 console.log(`${passed} passed, ${failed} failed`);

@@ -35,12 +35,13 @@ export class Client {
   readonly #requests = new Map<number, Request>();
   #next = 0;
   #left: number;
+  #paused = false;
 
   /** Submits nothing yet. @param operations how many requests to submit in all */
   constructor(
-    readonly io: Io,
-    readonly pool: BufferPool,
-    readonly volume: Volume,
+    public io: Io,
+    public pool: BufferPool,
+    public volume: Volume,
     readonly model: Model,
     readonly random: Random,
     readonly depth: number,
@@ -54,6 +55,27 @@ export class Client {
     return this.#left === 0 && this.#requests.size === 0;
   }
 
+  /** True when nothing is under way. */
+  get quiet(): boolean {
+    return this.#requests.size === 0;
+  }
+
+  /** Submits nothing until {@linkcode Client.goOn}. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /** Goes on, with the volume of another process if one is given. To be called in its process. */
+  goOn(to?: { readonly io: Io; readonly pool: BufferPool; readonly volume: Volume }): void {
+    if (to) {
+      this.io = to.io;
+      this.pool = to.pool;
+      this.volume = to.volume;
+    }
+    this.#paused = false;
+    this.pump();
+  }
+
   /** Submits nothing more. */
   finish(): void {
     this.#left = 0;
@@ -61,7 +83,7 @@ export class Client {
 
   /** Submits up to the depth. To be called in the engine's process. */
   pump(): void {
-    while (this.#left > 0 && this.#requests.size < this.depth) {
+    while (!this.#paused && this.#left > 0 && this.#requests.size < this.depth) {
       if (!this.#submit()) return;
       this.#left--;
     }

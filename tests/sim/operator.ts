@@ -9,7 +9,7 @@ import type { ptypes } from "../../lib/rpc/gen/ptypes.js";
 import { purge } from "../../lib/replica/sync/purge.ts";
 import type { Random, SimCluster, SimHost } from "../../lib/io/sim/mod.ts";
 import { copyFile } from "./files.ts";
-import type { Calls, SimReplica } from "./machine.ts";
+import { type Calls, type SimReplica, snapshotContents } from "./machine.ts";
 import { type Model, SECTOR, type Snapshot } from "./model.ts";
 
 /** Snapshots that a volume has at most: its chains are read through over and over. */
@@ -221,5 +221,29 @@ export class Operator {
     await call("reload", {});
     await controller.additions.verify(replica.name);
     await call("setRebuilding", { rebuilding: false });
+  }
+
+  /** Snapshots of copies that are at rest hold what they may, the same on all. @throws {Error} */
+  compare(replicas: readonly SimReplica[]): void {
+    const { snapshots, doubtful } = this, { cluster, model } = this.scene;
+    for (const [name, snapshot] of [...snapshots, ...doubtful]) {
+      const copies = replicas.map(({ host }) =>
+        snapshotContents(cluster, host, name, model.sectors * SECTOR)
+      );
+      copies.forEach((copy, i) => {
+        if (copy === undefined) {
+          if (doubtful.has(name)) return;
+          throw new Error(`snapshot ${name} is missing on ${replicas[i].name}`);
+        }
+        model.checkSnapshot(snapshot, copy);
+        const other = copies.find((one) => one !== undefined);
+        const at = copy.findIndex((byte, k) => byte !== other?.[k]);
+        if (at >= 0) {
+          throw new Error(
+            `snapshot ${name} differs at byte ${at} (sector ${at >> 9}) on ${replicas[i].name}`,
+          );
+        }
+      });
+    }
   }
 }

@@ -10,11 +10,13 @@ import { REPLICA_TIMEOUT_MS } from "../../lib/engine/limits.ts";
 import { drawOptions, type Random, SimCluster, type SimHost } from "../../lib/io/sim/mod.ts";
 import { createLogger, Level, type Logger } from "../../lib/log/log.ts";
 import type { ptypes } from "../../lib/rpc/gen/ptypes.js";
+import type { Takeover } from "../../lib/engine/controller_options.ts";
 import { Client } from "./client.ts";
-import { Calls, contents, simBackend, SimEngine, SimReplica, snapshotContents } from "./machine.ts";
+import { Calls, contents, simBackend, SimEngine, SimReplica } from "./machine.ts";
 import { Faults, type FaultScene } from "./faults.ts";
 import { LINGER_MS, Operator, type OperatorScene } from "./operator.ts";
 import { Model, SECTOR } from "./model.ts";
+import { upgrade, type UpgradeScene } from "./upgrade.ts";
 
 /** Size of the volume: small, so that requests meet. */
 const VOLUME_BYTES = 1024 * 1024;
@@ -37,6 +39,8 @@ export interface Outcome {
   readonly rebuilt: number;
   /** Snapshots taken. */
   readonly snapshots: number;
+  /** Live upgrades of the engine. */
+  readonly upgraded: number;
   /** Expansions. */
   readonly grown: number;
   /** Purges of a copy. */
@@ -59,13 +63,13 @@ export async function runSeed(seed: number, traceEvents = 4096): Promise<Outcome
   }
 }
 
-class Scenario implements FaultScene, OperatorScene {
+class Scenario implements FaultScene, OperatorScene, UpgradeScene {
   readonly random: Random;
   readonly model = new Model(VOLUME_BYTES / SECTOR);
   readonly calls: Calls;
   readonly engineHost: SimHost;
   readonly replicas: SimReplica[];
-  readonly engine: SimEngine;
+  engine: SimEngine;
   readonly log: Logger;
   /** Replicas whose machine lost power since the volume was last started. */
   readonly cut: Set<SimReplica> = new Set();
@@ -73,6 +77,9 @@ class Scenario implements FaultScene, OperatorScene {
   readonly operator: Operator;
   controller: Controller | undefined;
   client: Client | undefined;
+  /** Live upgrades so far. */
+  upgraded = 0;
+  readonly #lost: Set<string> = new Set();
   #good = 0;
   #failed = 0;
   #rebuilt = 0;
@@ -97,7 +104,7 @@ class Scenario implements FaultScene, OperatorScene {
       this.calls,
       this.engineHost,
       VOLUME_BYTES,
-      (event) => this.onEvent(event),
+      (event) => this.onEvent(event, this.controller),
     );
     this.faults = new Faults(this);
     this.operator = new Operator(this, VOLUME_BYTES);
@@ -105,12 +112,13 @@ class Scenario implements FaultScene, OperatorScene {
   }
   readonly revisionCounter: boolean;
 
-  onEvent(event: ThreadEvent): void {
+  onEvent(event: ThreadEvent, controller: Controller | undefined): void {
     this.cluster.note(JSON.stringify(event));
     if (event.event === "equal") this.model.equal();
-    this.controller?.onEvent(event);
+    controller?.onEvent(event);
     const replica = "name" in event ? this.replicas.find((r) => r.name === event.name) : undefined;
     if (!replica) return;
+    if (event.event === "failed" && !event.reason.includes("being closed")) this.#lost.add(replica.name);
     if (event.event === "filled" && event.failure === "") {
       this.cut.delete(replica);
       this.#rebuilt++;
@@ -138,6 +146,7 @@ class Scenario implements FaultScene, OperatorScene {
       faults: this.faults.count,
       rebuilt: this.#rebuilt,
       ...this.operator.done,
+      upgraded: this.upgraded,
       events: this.cluster.events,
     };
   }
@@ -187,6 +196,9 @@ class Scenario implements FaultScene, OperatorScene {
     this.startClient(random.chance(0.3) ? random.between(500, 1500) : random.between(20, 300));
     this.faults.plan();
     this.operator.plan();
+    if (random.chance(0.3)) {
+      cluster.schedule(random.unit() * random.pick([10, 100]), () => void upgrade(this));
+    }
     const { client } = this;
     await this.drive(() => client?.idle === true || !this.engine.process?.alive, cluster.now + LIFE_MS);
     this.#good += client?.good ?? 0;
@@ -194,10 +206,11 @@ class Scenario implements FaultScene, OperatorScene {
     if (this.engine.process?.alive) {
       if (!client?.idle) throw new Error(`requests hang: ${JSON.stringify(this.engine.thread?.info())}`);
       if (last) this.sweep();
-      await this.leave(controller);
+      await this.leave(this.controller ?? controller);
     } else this.died();
     return true;
   }
+
   started = false;
 
   /** What a replica says of its state. */
@@ -235,7 +248,7 @@ class Scenario implements FaultScene, OperatorScene {
   async start(): Promise<Controller | undefined> {
     for (let attempt = 1;; attempt++) {
       this.engine.spawn();
-      const controller = this.newController();
+      const controller = this.newController(this.engine);
       this.controller = controller;
       try {
         await this.until(controller.start(this.replicas.map((replica) => replica.name)));
@@ -255,8 +268,9 @@ class Scenario implements FaultScene, OperatorScene {
     }
   }
 
-  newController(): Controller {
-    return new Controller(this.engine, {
+  newController(engine: SimEngine, takeover?: Takeover): Controller {
+    return new Controller(engine, {
+      ...(takeover ? { takeover } : {}),
       name: "vol",
       bytes: this.operator.wanted,
       currentBytes: this.operator.reached,
@@ -268,7 +282,7 @@ class Scenario implements FaultScene, OperatorScene {
       backend: (address) => {
         const replica = this.replicas.find((r) => r.name === address);
         if (!replica) throw new Error(`no replica ${address}`);
-        return simBackend(this.calls, this.engine, replica);
+        return simBackend(this.calls, engine, replica);
       },
       log: this.log,
       clocks: { wall: () => 1.7e12 + this.cluster.now, monotonic: () => this.cluster.now },
@@ -319,12 +333,18 @@ class Scenario implements FaultScene, OperatorScene {
   /** The engine leaves in order, or is killed while it does. */
   async leave(controller: Controller): Promise<void> {
     const complete = controller.replicas().filter((r) => r.mode === "RW").map((r) => r.name);
+    // What the operator asked for before ends first, and copies may fail on the way.
+    this.#lost.clear();
     const equal = this.engine.thread?.info().readsFromOne === false;
     await this.until(controller.shutdown());
     this.engine.process?.kill();
     this.controller = undefined;
     this.cluster.run(this.cluster.now + 1000);
-    if (equal) this.compare(this.replicas.filter((replica) => complete.includes(replica.name)));
+    if (equal) {
+      this.compare(
+        this.replicas.filter((replica) => complete.includes(replica.name) && !this.#lost.has(replica.name)),
+      );
+    }
   }
 
   /** Copies that were closed in order hold the same. */
@@ -345,31 +365,7 @@ class Scenario implements FaultScene, OperatorScene {
         throw new Error(`sector ${sector} differs between ${whole[0].name} and ${whole[i].name}`);
       });
     }
-    this.compareSnapshots(whole);
-  }
-
-  /** Snapshots hold what they may, the same on all copies. */
-  compareSnapshots(replicas: readonly SimReplica[]): void {
-    const { snapshots, doubtful } = this.operator;
-    for (const [name, snapshot] of [...snapshots, ...doubtful]) {
-      const copies = replicas.map((replica) =>
-        snapshotContents(this.cluster, replica.host, name, this.model.sectors * SECTOR)
-      );
-      copies.forEach((copy, i) => {
-        if (copy === undefined) {
-          if (doubtful.has(name)) return;
-          throw new Error(`snapshot ${name} is missing on ${replicas[i].name}`);
-        }
-        this.model.checkSnapshot(snapshot, copy);
-        const other = copies.find((one) => one !== undefined);
-        const at = copy.findIndex((byte, k) => byte !== other?.[k]);
-        if (at >= 0) {
-          throw new Error(
-            `snapshot ${name} differs at byte ${at} (sector ${at >> 9}) on ${replicas[i].name}`,
-          );
-        }
-      });
-    }
+    this.operator.compare(whole);
   }
 
   died(): void {
