@@ -118,6 +118,9 @@ export class VolumeChanges {
 
   /** Takes a snapshot on copies, in a still moment. @throws {RpcError} when none could */
   async snapshotOn(live: readonly Copy[], snapshot: SnapshotRequest): Promise<void> {
+    if (live.some(({ mode }) => mode === "WO")) {
+      await this.host.copies.thread.call("settleTrims", {}, HOLD_TIMEOUT_MS);
+    }
     await this.#onAll(live, "snapshot", (backend) => backend.snapshot(snapshot));
   }
 

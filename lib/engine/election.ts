@@ -123,6 +123,10 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
     const without = list.filter((c) => c.generation === 0);
     if (without.length > 0) throw mixed(list, without);
     ({ list, missing } = byRecord(candidates, list, keep));
+    // A copy that an expansion has reached, or not yet, is there: nothing was written between its growth and the end.
+    const { bytes: wanted, currentBytes: before } = rules;
+    const resized = candidates.filter((c) => before !== 0 && (c.bytes === wanted || c.bytes === before));
+    missing = missing.filter((id) => !resized.some((c) => c.id === id));
     // Completed writes survive the crash of processes: a machine that kept running has them, flushed or not.
     if (list.some((c) => !c.lostUnflushed)) {
       list = keep(

@@ -9,7 +9,7 @@ import type { Handlers, Reply } from "../io/mailbox_server.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
 import { nextRun, REGION_MAP_BYTES } from "../wire/regions.ts";
 import { type BlockSet, SET_BLOCK_BYTES } from "./block_set.ts";
-import { ADMIT_RETRY_MS, TRIM_BLOCKS } from "./limits.ts";
+import { ADMIT_RETRY_MS, COPY_BYTES, MAX_SETTLED_TRIMS, TRIM_BLOCKS } from "./limits.ts";
 import type { Link } from "./link.ts";
 import { Rebuild, type RebuildProgress } from "./rebuild.ts";
 import { InnerOp } from "./slots.ts";
@@ -56,6 +56,7 @@ export class Joining {
           reply.ok();
         });
       },
+      settleTrims: (_body, reply) => this.#settleTrims(reply),
       completeLayers: (body, reply) =>
         this.#completeLayers(this.volume.replicas.find((body as { name: string }).name), reply),
     };
@@ -109,6 +110,45 @@ export class Joining {
     if (at === NO_BUFFER) return told(0);
     const who: Completer = { complete: (_, result) => told(result) };
     volume.submitInner(InnerOp.REGIONS, 0, REGION_MAP_BYTES, at, who, 0, link.bit);
+  }
+
+  /**
+   * A snapshot is about to be taken: what was trimmed on a layered copy must read as zeros in it, whatever its lower
+   * layers are going to have there. Changes are held.
+   */
+  #settleTrims(reply: Reply): void {
+    const { volume, pool } = this;
+    const link = volume.replicas.writers.find(({ layered, trims }) => layered && trims && trims.count > 0);
+    const trims = link?.trims;
+    if (!link || !trims) return reply.ok();
+    const bytes = trims.count * SET_BLOCK_BYTES;
+    if (trims.overflown || bytes > MAX_SETTLED_TRIMS) {
+      const text =
+        `${bytes} bytes were trimmed while ${link.name} is being rebuilt; take the snapshot when it is complete`;
+      return reply.error(new Error(text));
+    }
+    const at = pool.allocate(COPY_BYTES), most = COPY_BYTES / SET_BLOCK_BYTES;
+    if (at === NO_BUFFER) return reply.error(new Error("the engine is out of buffers; try again"));
+    const end = (error?: Error) => {
+      pool.release(at);
+      if (error) reply.error(error);
+      else reply.ok();
+    };
+    let next = 0;
+    const settle = (result: number) => {
+      // A copy that is gone needs nothing any more.
+      if (result < 0 && link.up) return end(new Error("what was trimmed cannot be settled"));
+      const [first, count] = link.up ? trims.next(next, most) : [0, 0];
+      if (count === 0) {
+        trims.removeTouched(0, volume.bytes);
+        return end();
+      }
+      next = first + count;
+      const offset = first * SET_BLOCK_BYTES,
+        length = Math.min(count * SET_BLOCK_BYTES, volume.bytes - offset);
+      volume.submitInner(InnerOp.MEND, offset, length, at, { complete: (_, r) => settle(r) }, 0, link.bit);
+    };
+    settle(0);
   }
 
   /** The lower layers are there: what was trimmed since is trimmed on this copy too. Changes are held. */

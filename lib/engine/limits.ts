@@ -98,3 +98,6 @@ export const TRIM_BLOCKS: number = 256 * 1024;
 
 /** Pause before copies are made equal (again) that were found full, milliseconds. */
 export const RESYNC_RETRY_MS = 5_000;
+
+/** Most that was trimmed on a copy with layers to come and is written as zeros before a snapshot, bytes. */
+export const MAX_SETTLED_TRIMS: number = 64 * 1024 * 1024;

@@ -136,7 +136,8 @@ export class Volume extends Requests implements BlockDevice, MembershipHost {
   override onDown(link: Link, reason: string): void {
     const complete = link.mode === "RW" || link.catchingUp !== undefined;
     const tookPart = this.replicas.drop(link, reason) && this.serving;
-    if (tookPart && complete) this.#openJournal(link);
+    // While copies may differ, it also lacks what was not made equal yet: that is nowhere noted block by block.
+    if (tookPart && complete && !this.turns.single) this.#openJournal(link);
     if (tookPart) this.#membership.onDown(link);
     this.answerWithout(link);
     this.events.onFailed(link.name, reason);

@@ -221,14 +221,22 @@ export function simBackend(calls: Calls, engine: SimEngine, replica: SimReplica)
   };
   const call = async (kind: string, body: unknown = {}): Promise<BackendInfo> =>
     describeReplica(await raw(kind, body));
-  return {
+  let opened = false;
+  const backend: Backend = {
     name: replica.name,
     data: { kind: "tcp", host: replica.host.name, port: 10001 },
     get: () => call("get"),
-    open: (upgrade, expectedBytes) => call("open", { upgrade, expectedBytes }),
+    open: async (upgrade, expectedBytes) => {
+      const info = await call("open", { upgrade, expectedBytes });
+      opened = true;
+      return info;
+    },
     generation: 0,
-    inherit: () => {},
-    close: async () => void await call("close"),
+    inherit: () => void (opened = true),
+    close: async () => {
+      const { generation } = backend;
+      if (opened) await call("close", generation > 0 ? { generation } : {});
+    },
     setRebuilding: async (rebuilding) => void await call("setRebuilding", { rebuilding }),
     describe: () => raw("get", {}),
     snapshot: async (snapshot) => void await call("snapshot", snapshot),
@@ -244,6 +252,7 @@ export function simBackend(calls: Calls, engine: SimEngine, replica: SimReplica)
     reload: async () => void await call("reload"),
     dispose: () => {},
   };
+  return backend;
 }
 
 /** What a replica's directory holds, read by a process of its own. The replica must be closed. */

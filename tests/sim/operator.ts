@@ -161,9 +161,9 @@ export class Operator {
       if (controller.bytes === this.wanted) this.wanted += GROWTH;
       controller.changes.expand(this.wanted);
       while (controller.changes.expansion.running) await calls.sleep(20);
-      if (controller.bytes === this.wanted) {
+      if (controller.bytes > this.reached) {
         model.grow(controller.bytes / SECTOR);
-        this.reached = this.wanted;
+        this.reached = controller.bytes;
         this.done.grown++;
       }
     });

@@ -77,9 +77,13 @@ class Scenario implements FaultScene, OperatorScene, UpgradeScene {
   readonly operator: Operator;
   controller: Controller | undefined;
   client: Client | undefined;
+  /** The engine that is to take over, while it does. */
+  coming: SimEngine | undefined;
   /** Live upgrades so far. */
   upgraded = 0;
   readonly #lost: Set<string> = new Set();
+  /** The main thread of each engine process. */
+  readonly #controllers: Map<SimEngine, Controller> = new Map();
   #good = 0;
   #failed = 0;
   #rebuilt = 0;
@@ -100,22 +104,23 @@ class Scenario implements FaultScene, OperatorScene, UpgradeScene {
     const counter = this.random.chance(0.3);
     for (const replica of this.replicas) Object.assign(replica.options, { revisionCounter: counter });
     this.revisionCounter = counter;
-    this.engine = new SimEngine(
+    const engine: SimEngine = new SimEngine(
       this.calls,
       this.engineHost,
       VOLUME_BYTES,
-      (event) => this.onEvent(event, this.controller),
+      (event) => this.onEvent(event, engine),
     );
+    this.engine = engine;
     this.faults = new Faults(this);
     this.operator = new Operator(this, VOLUME_BYTES);
     this.log = createLogger({ level: Level.ERROR, format: "text", wallClock: () => 0, write: () => {} });
   }
   readonly revisionCounter: boolean;
 
-  onEvent(event: ThreadEvent, controller: Controller | undefined): void {
+  onEvent(event: ThreadEvent, engine: SimEngine): void {
     this.cluster.note(JSON.stringify(event));
     if (event.event === "equal") this.model.equal();
-    controller?.onEvent(event);
+    this.#controllers.get(engine)?.onEvent(event);
     const replica = "name" in event ? this.replicas.find((r) => r.name === event.name) : undefined;
     if (!replica) return;
     if (event.event === "failed" && !event.reason.includes("being closed")) this.#lost.add(replica.name);
@@ -269,7 +274,7 @@ class Scenario implements FaultScene, OperatorScene, UpgradeScene {
   }
 
   newController(engine: SimEngine, takeover?: Takeover): Controller {
-    return new Controller(engine, {
+    const controller = new Controller(engine, {
       ...(takeover ? { takeover } : {}),
       name: "vol",
       bytes: this.operator.wanted,
@@ -288,6 +293,8 @@ class Scenario implements FaultScene, OperatorScene, UpgradeScene {
       clocks: { wall: () => 1.7e12 + this.cluster.now, monotonic: () => this.cluster.now },
       newName: () => `auto-${this.random.between(0, 2 ** 31)}`,
     });
+    this.#controllers.set(engine, controller);
+    return controller;
   }
 
   startClient(operations: number): void {
@@ -369,6 +376,9 @@ class Scenario implements FaultScene, OperatorScene, UpgradeScene {
   }
 
   died(): void {
+    // What would become of it is for tests with real processes; here a life ends with its engine.
+    this.coming?.process?.kill();
+    this.coming = undefined;
     this.model.engineDied();
     this.operator.died();
     this.controller = undefined;

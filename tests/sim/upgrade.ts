@@ -21,6 +21,7 @@ const REST_MS = 3000;
 export class SimTakeover implements Takeover {
   #packed: Packed | undefined;
   #generation = 0;
+  readonly #backends: Opened["backend"][] = [];
 
   /** Between two processes. @param from the controller of the one that runs */
   constructor(readonly from: Controller, readonly old: SimEngine, readonly next: SimEngine) {}
@@ -28,6 +29,7 @@ export class SimTakeover implements Takeover {
   /** See {@linkcode Takeover.prepare}. */
   async prepare(backend: Opened["backend"]): Promise<Opened> {
     const info = await backend.get();
+    this.#backends.push(backend);
     await this.next.call("dial", {
       name: backend.name,
       data: backend.data,
@@ -79,6 +81,7 @@ export class SimTakeover implements Takeover {
 
   /** See {@linkcode Takeover.commit}. */
   async commit(): Promise<void> {
+    for (const backend of this.#backends) backend.inherit();
     await this.old.call("leave");
     this.from.hand().gone();
   }
@@ -115,33 +118,36 @@ export interface UpgradeScene {
   engine: SimEngine;
   /** Its main thread. */
   controller: Controller | undefined;
+  /** The engine that is to take over, while it does. */
+  coming: SimEngine | undefined;
   /** Upgrades so far. */
   upgraded: number;
   /** Makes the main thread of an engine. */
   newController(engine: SimEngine, takeover: Takeover): Controller;
   /** Takes what the volume thread tells unasked. */
-  onEvent(event: ThreadEvent, controller: Controller | undefined): void;
+  onEvent(event: ThreadEvent, engine: SimEngine): void;
 }
 
 /** Another engine process takes the volume over, or the old one goes on. */
 export async function upgrade(scene: UpgradeScene): Promise<void> {
   const { controller, client, engine: old, calls } = scene;
   if (!controller?.started || !client || !old.process?.alive) return;
-  let taker: Controller | undefined;
-  const next = new SimEngine(
+  const next: SimEngine = new SimEngine(
     calls,
     scene.engineHost,
     controller.bytes,
-    (event) => scene.onEvent(event, taker),
+    (event) => scene.onEvent(event, next),
   );
+  const running = old.process;
   client.pause();
-  while (!client.quiet && old.process.alive) await calls.sleep(1);
-  const takeover = new SimTakeover(controller, old, next);
+  while (!client.quiet && running.alive) await calls.sleep(1);
+  if (!running.alive || scene.controller !== controller) return;
+  const takeover = new SimTakeover(controller, old, next), taker = scene.newController(next, takeover);
   try {
     if (controller.replicas().some(({ mode }) => mode === "WO")) throw new Error("a copy is being filled");
     await controller.copies.exclusively(async () => {
       next.spawn();
-      taker = scene.newController(next, takeover);
+      scene.coming = next;
       await taker.start(controller.replicas().filter(({ mode }) => mode === "RW").map(({ name }) => name));
     });
     const { thread, pool, process } = next;
