@@ -99,7 +99,7 @@ async function shipped(progress: (text: string) => void): Promise<Disposable> {
 }
 
 const command = program("bench", "How fast Drover is on this machine, beside other programs.")
-  .option("--quick", "only what the goals speak of (under six minutes)", false)
+  .option("--quick", "only what the goals speak of (about eight minutes)", false)
   .option(
     "--only <pattern>",
     "only measurements whose `SUBJECT LOAD` matches, such as 'socket.*qd1$|idle|life snapshot'",
