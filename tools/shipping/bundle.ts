@@ -5,12 +5,14 @@
  * `deno bundle` leaves `new URL("./volume_worker.ts", import.meta.url)` as it is, and relative to a bundle that path
  * is wrong. So the path is rewritten here, and anything in its place that is not a listed Worker is an error.
  *
- * Bundles are not minified: the minifier (Deno 2.9.6) takes a variable of a `using` declaration that is used once for
- * one that can be replaced by its value, and what it holds is then never given back: locks stay held.
+ * Comments, white space and long names are taken out: an idle replica has 2.6 MiB less of its own then, an engine 4.
+ * The minifier of `deno bundle` (2.9.6) is no choice: it takes a variable of a `using` declaration that is used once
+ * for one that can be replaced by its value, and what it holds is then never given back: locks stay held.
  *
  * @module
  */
 import { basename, dirname, join } from "node:path";
+import { stop, transform } from "esbuild";
 import type { Program } from "../programs.ts";
 
 /** What to bundle. */
@@ -120,9 +122,17 @@ export async function bundle(input: BundleInput, directory: string): Promise<Bun
       const name = basename(path);
       const { text, used } = rewrite(name, Deno.readTextFileSync(path), workers);
       uses.set(name, used);
-      Deno.writeTextFileSync(join(directory, name), text);
+      const { code } = await transform(text, {
+        minifyWhitespace: true,
+        minifyIdentifiers: true,
+        legalComments: "none",
+        format: "esm",
+        target: "esnext",
+      });
+      Deno.writeTextFileSync(join(directory, name), code);
     }
   } finally {
+    await stop();
     Deno.removeSync(work, { recursive: true });
   }
   for (const name of entries.map(bundleName)) {
