@@ -85,15 +85,18 @@ async function main(): Promise<number> {
   const plan = makePlan(only);
   const wanted = only.length === 0 || only.includes(CAMPAIGN);
   const campaign = wanted && seeds > 0 && exists(inRepository(CAMPAIGN)) ? [CAMPAIGN] : [];
-  const run = new TestRun(plan.parallel.length + plan.serial.length + campaign.length);
+  const run = new TestRun(plan.parallel.length + plan.serial.length + plan.beside.length + campaign.length);
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     Deno.addSignalListener(signal, () => void run.clean().finally(() => Deno.exit(130)));
   }
   try {
     await run.run(plan.parallel, Math.max(2, navigator.hardwareConcurrency));
-    await run.run(plan.serial, 1);
     const job = (path: string): Job => ({ path, variant: `${seeds} seeds`, env: {}, timeoutMs: 0 });
-    await run.run(campaign.map(job), 1, (job, _, mark) => runCampaign(job, seeds, mark));
+    const simulate = async () => {
+      await run.run(campaign.map(job), 1, (job, _, mark) => runCampaign(job, seeds, mark));
+      await run.run(plan.beside, 1);
+    };
+    await Promise.all([run.run(plan.serial, 1), simulate()]);
   } finally {
     await run.clean();
   }

@@ -16,6 +16,12 @@ const INTEGRATION_TIMEOUT_MS = 300_000;
 /** Tests of the data path and of its peers: they run once in each world. */
 const IN_BOTH_WORLDS = /^tests\/(worlds\/|hostile_frames_test|cli_frontends_test|(iscsi|nbd)_peers_test)/;
 
+/**
+ * Tests of whole processes that mostly wait, on ports and directories of their own: they run beside the others of their
+ * kind, which halves the time of the whole.
+ */
+const BESIDE = /^tests\/(backup_|cli_repair|cli_volume|dist_volume|instance_|soak)/;
+
 /** The worlds that exist outside the simulation, as the environment variable DROVER_IO names them. */
 const WORLDS = ["uring", "poll"] as const;
 
@@ -25,6 +31,8 @@ export interface Plan {
   readonly parallel: readonly Job[];
   /** Files that use ports, devices and whole processes: one at a time. */
   readonly serial: readonly Job[];
+  /** Others of that kind: one at a time as well, beside those. */
+  readonly beside: readonly Job[];
   /** What is known beforehand not to run. */
   readonly skips: readonly Skip[];
 }
@@ -54,9 +62,11 @@ export function makePlan(only: readonly string[]): Plan {
       serial.push({ path, variant: world, env: { DROVER_IO: world }, timeoutMs: INTEGRATION_TIMEOUT_MS });
     }
   }
+  const quiet = serial.filter(({ path }) => BESIDE.test(path));
   return {
+    beside: quiet,
     parallel: ["lib", "cmd", "tools"].flatMap(tests).map((path) => job(path, UNIT_TIMEOUT_MS)),
-    serial,
+    serial: serial.filter((one) => !quiet.includes(one)),
     skips: noRing === null
       ? []
       : twice.map((path) => ({ path: `${path} (uring)`, name: "all its tests", reason: noRing })),
