@@ -79,7 +79,7 @@ export const ATTACHED: readonly Scenario[] = [
       assert.doesNotMatch(report, /panic/i);
     },
   },
-  attached("iscsi", "ext4", false),
+  attached("iscsi", "ext4", true),
 ];
 
 /** Other carriers, other file systems, and what lies between. */
