@@ -115,11 +115,13 @@ class Creation {
     if (compression === undefined) {
       throw new RecordError(volumePath(volume), `names the unknown compression method ${record.compression}`);
     }
+    // Before the base is read: a collection may remove it, and its blocks, until the own record is there.
+    const before = await readCollectionNote(this.#target, volume);
     const { base, reason } = await this.#base(record);
     await saveBackup(this.#target, this.#incomplete(compression));
     let result: CreateResult;
     try {
-      result = await this.#fill(compression, base, reason);
+      result = await this.#fill(compression, base, reason, before);
     } catch (error) {
       await this.#target.remove(backupPath(volume, this.#name)).catch(() => {
         // What counts is the failure itself. The record stays incomplete, and can be removed or gone on with.
@@ -201,6 +203,7 @@ class Creation {
     compression: Compression,
     base: BackupRecord | undefined,
     reason: FullReason | undefined,
+    before: FoundNote,
   ): Promise<CreateResult> {
     const { volume } = this.#options;
     await this.#lock.assertAlone();
@@ -215,7 +218,8 @@ class Creation {
     const fresh = await uploader.run(offsets, report);
     const kept = base?.blocks.filter(({ offset }) => offset < this.#source.bytes) ?? [];
     const merged = mergeBlocks(kept, fresh);
-    const blocks = await this.#assure(uploader, merged, note);
+    const undisturbed = !before.active && before.run === note.run;
+    const blocks = await this.#assure(uploader, merged, undisturbed ? note : { ...note, active: true });
     const record = this.#complete(compression, base !== undefined, blocks, uploader);
     this.#options.signal?.throwIfAborted();
     await this.#assertWanted();
