@@ -14,13 +14,11 @@ import {
 } from "../../lib/host/node/mod.ts";
 import { reasonOf } from "../../lib/host/retry.ts";
 import { getLogger } from "../../lib/log/log.ts";
+import { freezeDirectory } from "../support/freezer.ts";
 import { DEVICE_DIRECTORY, runDirectory } from "../support/loop_host.ts";
 import { EXIT_FAILURE, UsageError } from "../support/program.ts";
 import { formatTable } from "../support/table.ts";
 import { deadLoops } from "./loop.ts";
-
-/** Where notes about freezes are, unless `LONGHORN_CONTROL_PATH` says otherwise. */
-const CONTROL_PATH = "/var/lib/longhorn";
 
 interface NodeFlags {
   readonly output: string;
@@ -36,18 +34,13 @@ export class NodeError extends Error {
   readonly exitCode: number = EXIT_FAILURE;
 }
 
-function controlPath(): string {
-  const path = Deno.env.get("LONGHORN_CONTROL_PATH") ?? "";
-  return path.startsWith("/") && path !== "/" && !/^\/dev(?:\/|$)/.test(path) ? path : CONTROL_PATH;
-}
-
 function thisNode(): NodeView {
   const context = hostContext(getLogger({ program: "drover" }));
   return {
     context,
     run: runDirectory(),
     devices: DEVICE_DIRECTORY,
-    freezes: `${controlPath()}/freeze`,
+    freezes: freezeDirectory(),
     served: () => servedVolumes(context.proc),
     listens: listensAt,
   };

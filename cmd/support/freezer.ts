@@ -5,17 +5,20 @@
  */
 import type { Freezer } from "../../lib/engine/changes.ts";
 import { SystemRunner } from "../../lib/host/command.ts";
+import { controlPath } from "../../lib/host/control_path.ts";
 import { type FreezeOptions, freezeVolume, syncVolume, thawLeftovers } from "../../lib/host/freeze.ts";
 import { hostProc } from "../../lib/host/namespace.ts";
 import type { Logger } from "../../lib/log/log.ts";
-
-/** Where Longhorn keeps what is the node's, unless LONGHORN_CONTROL_PATH names a proper directory. */
-const CONTROL_PATH = "/var/lib/longhorn";
 
 /** A freezer that also thaws what an engine that died left frozen. */
 export interface HostFreezer extends Freezer {
   /** To be called once, at the start. Never throws. */
   thawLeftovers(): Promise<void>;
+}
+
+/** Where freezes are noted: whoever thaws later looks there. */
+export function freezeDirectory(): string {
+  return `${controlPath(Deno.env.get("LONGHORN_CONTROL_PATH"))}/freeze`;
 }
 
 /**
@@ -24,15 +27,11 @@ export interface HostFreezer extends Freezer {
  * @param device its path as far as it is known now; what is no path below /dev cannot be mounted from
  */
 export function hostFreezer(volume: string, device: () => string, log: Logger): HostFreezer {
-  const given = Deno.env.get("LONGHORN_CONTROL_PATH") ?? "";
-  const control = given.startsWith("/") && given !== "/" && !/^\/dev(\/|$)/.test(given)
-    ? given
-    : CONTROL_PATH;
   const options = (path = device()): FreezeOptions => ({
     runner: new SystemRunner(),
     volume,
     device: path,
-    directory: `${control}/freeze`,
+    directory: freezeDirectory(),
     // From a container, most mounts of the volume are the host's.
     proc: hostProc(),
     log,

@@ -3,20 +3,16 @@
  *
  * @module
  */
+import { controlPath } from "../../host/control_path.ts";
 import type { Files } from "../../io/files.ts";
-
-/** Where Longhorn keeps what is the node's, unless LONGHORN_CONTROL_PATH says otherwise. */
-const CONTROL_PATH = "/var/lib/longhorn";
 
 /**
  * Directory of the node's lock files. In a container the node's root is at `/host`.
  *
- * @param controlPath value of LONGHORN_CONTROL_PATH; what is not below a proper directory is ignored
+ * @param given value of LONGHORN_CONTROL_PATH; see {@linkcode controlPath}
  */
-export function lockDirectory(controlPath: string | undefined, inContainer: boolean): string {
-  const given = controlPath ?? "";
-  const usable = given.startsWith("/") && given !== "/" && given !== "/dev" && !given.startsWith("/dev/");
-  return `${inContainer ? "/host" : ""}${usable ? given.replace(/\/+$/, "") : CONTROL_PATH}/.lock`;
+export function lockDirectory(given: string | undefined, inContainer: boolean): string {
+  return `${inContainer ? "/host" : ""}${controlPath(given)}/.lock`;
 }
 
 /**
