@@ -137,13 +137,21 @@ export class SimReplica {
       streamSizes: STREAMS,
       ...this.options,
     };
-    this.callee.process = this.host.spawn("replica", (io) => {
-      const pool = new BufferPool(io, POOL_BYTES, LARGEST_BUFFER);
-      const id = `${this.host.name}-${io.random32()}`;
-      const host = new ReplicaHost(io, pool, options, () => id, () => {});
-      if (bytes > 0) host.create(bytes);
-      this.callee.handlers = host.handlers();
-    }, { arenaBytes: ARENA_BYTES });
+    let born: SimProcess | undefined;
+    try {
+      this.callee.process = this.host.spawn("replica", (io, process) => {
+        born = process;
+        const pool = new BufferPool(io, POOL_BYTES, LARGEST_BUFFER);
+        const id = `${this.host.name}-${io.random32()}`;
+        const host = new ReplicaHost(io, pool, options, () => id, () => {});
+        if (bytes > 0) host.create(bytes);
+        this.callee.handlers = host.handlers();
+      }, { arenaBytes: ARENA_BYTES });
+    } catch (error) {
+      // A program that cannot start ends; its port is free again.
+      born?.kill();
+      throw error;
+    }
   }
 
   /** Starts the process with an empty directory. */
