@@ -245,7 +245,7 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
     log,
     limits: { count: snapshotCount(flags.snapshotMaxCount), bytes: parseSize(flags.snapshotMaxSize || "0") },
     unmapMark: flags.unmapMarkSnapChainRemoved,
-    clocks: { wall: () => Date.now(), monotonic: () => performance.now() },
+    wallClock: () => Date.now(),
     newName: () => crypto.randomUUID(),
     freezer,
   });

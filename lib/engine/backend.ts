@@ -120,7 +120,7 @@ class ReplicaBackend implements Backend {
   }
 
   async get(): Promise<BackendInfo> {
-    return describeReplica((await this.#client.unary("replicaGet", {})).replica);
+    return describeReplica(await this.describe());
   }
 
   async open(upgrade: boolean, bytes: number): Promise<BackendInfo> {
@@ -145,7 +145,7 @@ class ReplicaBackend implements Backend {
   }
 
   async describe(): Promise<ptypes.IReplica> {
-    return (await this.#client.unary("replicaGet", {})).replica ?? {};
+    return described((await this.#client.unary("replicaGet", {})).replica);
   }
 
   async snapshot({ name, userCreated, created, labels }: SnapshotRequest): Promise<void> {
@@ -161,9 +161,11 @@ class ReplicaBackend implements Backend {
   }
 
   async configure({ unmapMark, snapshotMaxCount, snapshotMaxSize }: ReplicaSettings): Promise<void> {
-    await this.#client.unary("unmapMarkDiskChainRemovedSet", { enabled: unmapMark });
-    await this.#client.unary("snapshotMaxCountSet", { count: snapshotMaxCount });
-    await this.#client.unary("snapshotMaxSizeSet", { size: snapshotMaxSize });
+    await Promise.all([
+      this.#client.unary("unmapMarkDiskChainRemovedSet", { enabled: unmapMark }),
+      this.#client.unary("snapshotMaxCountSet", { count: snapshotMaxCount }),
+      this.#client.unary("snapshotMaxSizeSet", { size: snapshotMaxSize }),
+    ]);
   }
 
   async setRevisionCounter(counter: number): Promise<void> {
@@ -193,7 +195,16 @@ export function plainReason(error: unknown): string {
 
 /** What a replica tells, in the engine's words. @throws {TypeError} when it told nothing */
 export function describeReplica(replica: ptypes.IReplica | null | undefined): BackendInfo {
+  return infoOf(described(replica));
+}
+
+/** @throws {TypeError} when it told nothing */
+function described(replica: ptypes.IReplica | null | undefined): ptypes.IReplica {
   if (!replica) throw new TypeError("the replica answered without describing itself");
+  return replica;
+}
+
+function infoOf(replica: ptypes.IReplica): BackendInfo {
   return {
     bytes: Number(replica.size ?? 0),
     state: replica.state ?? "",

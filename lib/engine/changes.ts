@@ -42,8 +42,6 @@ export interface ChangeHost {
   growFrontend(bytes: number): Promise<void>;
   /** Wall clock as records hold times: RFC 3339, UTC, seconds. */
   now(): string;
-  /** Monotonic milliseconds. */
-  clock(): number;
   /** A name that no other snapshot has. */
   newName(): string;
 }
@@ -110,8 +108,14 @@ export class VolumeChanges {
     readonly labels: Readonly<Record<string, string>>;
   }): Promise<void> {
     const created = this.host.now(), { log } = this.host.copies;
-    await this.whenEqual("take a snapshot");
-    await this.#refuseFilling("take a snapshot");
+    const { rebuild } = await this.whenEqual("take a snapshot");
+    // A copy that is being filled block by block would keep a snapshot of what it has by then.
+    if (rebuild) {
+      throw refused(
+        `take a snapshot: replica ${rebuild.name} is being filled (${rebuild.done} of ${rebuild.total} bytes); ` +
+          `try again after`,
+      );
+    }
     const heldMs = await this.still((live) => this.snapshotOn(live, { name, userCreated, created, labels }));
     log.info("snapshot taken", { snapshot: name, stopped_ms: Math.round(heldMs) });
   }
@@ -257,12 +261,16 @@ export class VolumeChanges {
     }
   }
 
-  /** Copies that may differ would keep different snapshots. @throws {RpcError} when it takes too long */
-  async whenEqual(what: string): Promise<void> {
+  /**
+   * Waits until copies are equal: ones that may differ would keep different snapshots.
+   * @returns how the volume thread is then
+   * @throws {RpcError} when it takes too long
+   */
+  async whenEqual(what: string): Promise<ThreadInfo> {
     const { thread } = this.host.copies;
     for (let waited = 0;; waited += EQUAL_WAIT_MS.step) {
       const info = await thread.call("info") as ThreadInfo;
-      if (!info.readsFromOne) return;
+      if (!info.readsFromOne) return info;
       if (waited >= EQUAL_WAIT_MS.most) {
         throw refused(`${what}: copies are still being made equal; try again later`);
       }
@@ -270,31 +278,23 @@ export class VolumeChanges {
     }
   }
 
-  /** A copy that is being filled block by block would keep a snapshot of what it has by then. */
-  async #refuseFilling(what: string): Promise<void> {
-    const { rebuild } = await this.host.copies.thread.call("info") as ThreadInfo;
-    if (!rebuild) return;
-    throw refused(
-      `${what}: replica ${rebuild.name} is being filled (${rebuild.done} of ${rebuild.total} bytes); try again after`,
-    );
-  }
-
   /**
-   * Does something while no change is under way. @returns milliseconds that hosts waited
+   * Does something while no change is under way.
+   * @returns milliseconds that hosts waited, from the moment on when changes were kept from starting
    * @param forget what copies that are out missed is not all that they lack any more
    */
   async still(work: (live: readonly Copy[]) => Promise<void>, forget = false): Promise<number> {
     const { copies } = this.host, { thread } = copies;
     await thread.call("hold", {}, HOLD_TIMEOUT_MS * 2);
-    const begin = this.host.clock();
+    let stoppedMs = 0;
     try {
       const live = copies.in("RW", "WO");
       if (!live.some(({ mode }) => mode === "RW")) throw new RpcError(Code.UNKNOWN, "no backend available");
       await work(live);
     } finally {
-      await thread.call("release", { forget });
+      stoppedMs = await thread.call("release", { forget }) as number;
     }
-    return this.host.clock() - begin;
+    return stoppedMs;
   }
 
   /** Does one thing on copies; see the table above. @throws {RpcError} when none did it */

@@ -81,12 +81,7 @@ export class Controller {
 
   /** Wall clock as records hold times. */
   now(): string {
-    return new Date(this.options.clocks.wall()).toISOString().replace(/\.\d+Z$/, "Z");
-  }
-
-  /** Monotonic milliseconds. */
-  clock(): number {
-    return this.options.clocks.monotonic();
+    return new Date(this.options.wallClock()).toISOString().replace(/\.\d+Z$/, "Z");
   }
 
   /** A name that no other snapshot has. */
@@ -185,7 +180,7 @@ export class Controller {
     await takeover.commit();
     this.#endpoint = endpoint;
     this.#frontendUp = endpoint !== "";
-    for (const { backend } of this.#copies.in("RW")) await this.#configure(backend.name);
+    await Promise.all(this.#copies.in("RW").map(({ backend }) => this.#configure(backend)));
   }
 
   /** For the engine that takes over in a live upgrade. */
@@ -263,7 +258,9 @@ export class Controller {
     this.#generation = election.generation;
     for (const [, { backend }] of this.#copies.entries()) backend.generation = election.generation;
     // In a live upgrade clients wait: after it. The running engine has given them these settings, or will again.
-    if (!this.options.takeover) { for (const { name } of election.chosen) await this.#configure(name); }
+    if (!this.options.takeover) {
+      await Promise.all(election.chosen.map(({ name }) => this.#configure(this.#copies.find(name).backend)));
+    }
     const names = election.chosen.map((c) => c.name).filter((name) => this.#copies.get(name)?.mode === "WO");
     if (names.length === 0) throw new StartError("no available backend due to replica error", EXIT_NO_DATA);
     const body: StartBody = { names, generation: election.generation, readFromOne: election.unclean };
@@ -281,8 +278,7 @@ export class Controller {
   }
 
   /** A copy that does not take the settings would act on others than the rest. */
-  async #configure(name: string): Promise<void> {
-    const { backend } = this.#copies.find(name);
+  async #configure(backend: Backend): Promise<void> {
     try {
       await this.changes.push(backend);
     } catch (error) {

@@ -115,8 +115,8 @@ export interface ControllerOptions extends ElectionRules {
   readonly unmapMark?: boolean;
   /** Freezes file systems on the volume, where there can be any. */
   readonly freezer?: Freezer;
-  /** Wall clock, milliseconds since 1970, and a monotonic clock, milliseconds. */
-  readonly clocks: { wall(): number; monotonic(): number };
+  /** Wall clock, milliseconds since 1970. */
+  readonly wallClock: () => number;
   /** Makes names for snapshots. */
   readonly newName: () => string;
 }

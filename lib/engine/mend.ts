@@ -11,24 +11,14 @@
 import type { Completer, Io } from "../io/io.ts";
 import { Edge } from "./copy.ts";
 import { MEND_DEPTH, SLOTS } from "./limits.ts";
-import { InnerOp, type Slots } from "./slots.ts";
+import { InnerOp, type Slots, type Submitter } from "./slots.ts";
 
 const BLOCK = 4096;
 
 /** What mending needs of the volume. */
-export interface MendHost {
+export interface MendHost extends Submitter {
   /** Size of the volume, bytes. */
   readonly bytes: number;
-  /** Starts an operation of the engine's own. */
-  submitInner(
-    op: InnerOp,
-    offset: number,
-    length: number,
-    at: number,
-    who: Completer,
-    tag: number,
-    to: number,
-  ): void;
   /** Bits of the layered copies. */
   readonly layered: number;
   /** Gives the layered copies up. */

@@ -15,10 +15,10 @@ import { isClean, nextRun, REGION_MAP_BYTES, regionBytes, setRegions } from "../
 import { Op } from "../block/device.ts";
 import { CLEAN_PERIOD_MS, MAX_CLEANS } from "./limits.ts";
 import type { ReplicaSet } from "./replica_set.ts";
-import { InnerOp } from "./slots.ts";
+import { InnerOp, type Submitter } from "./slots.ts";
 
 /** What the keeper needs of the volume. */
-export interface RegionHost {
+export interface RegionHost extends Submitter {
   /** Size of the volume. */
   readonly bytes: number;
   /** Its copies. */
@@ -27,15 +27,6 @@ export interface RegionHost {
   readonly turns: { readonly single: boolean };
   /** True when no change is under way in a range. */
   quiet(offset: number, length: number): boolean;
-  /** Starts an operation, also one of the engine's own. */
-  submitInner(
-    op: Op | InnerOp,
-    offset: number,
-    length: number,
-    at: number,
-    who: Completer,
-    tag: number,
-  ): void;
 }
 
 /** Tags of the keeper's own requests. */

@@ -126,11 +126,7 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
     this.submitInner(op, offset, length, at, who, tag);
   }
 
-  /**
-   * As {@linkcode submit}, also for the engine's own operations.
-   *
-   * @param to COPY and MEND: bits of the links that get the data. REGIONS: the bit of the link that is asked
-   */
+  /** See {@linkcode Submitter}. */
   submitInner(
     op: Op | InnerOp,
     offset: number,

@@ -126,6 +126,24 @@ export const InnerOp = {
 /** One of {@linkcode InnerOp}. */
 export type InnerOp = typeof InnerOp[keyof typeof InnerOp];
 
+/** Who takes operations of the engine's own: the volume. */
+export interface Submitter {
+  /**
+   * As `BlockDevice.submit`, also for {@linkcode InnerOp}.
+   *
+   * @param to COPY and MEND: bits of the links that get the data. REGIONS and TRIM: the bit of the one link meant
+   */
+  submitInner(
+    op: Op | InnerOp,
+    offset: number,
+    length: number,
+    at: number,
+    who: Completer,
+    tag: number,
+    to?: number,
+  ): void;
+}
+
 /** Operations that other changes of the same range must wait for, and that wait for them. */
 export function changes(op: number): boolean {
   return op === InnerOp.COPY || op === InnerOp.CLEAN || op === Op.WRITE || op === Op.UNMAP ||

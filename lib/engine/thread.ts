@@ -106,6 +106,8 @@ export class EngineThread implements VolumeEvents {
   /** What is up. */
   frontend: ThreadFrontend | undefined;
   readonly #joining: Joining;
+  /** When changes were kept from starting, `io.now()`. */
+  #heldAt = 0;
   readonly #dialing = new Map<string, Reply>();
   #starting: Reply | undefined;
 
@@ -159,7 +161,7 @@ export class EngineThread implements VolumeEvents {
       release: (body, reply) => {
         if ((body as { forget?: boolean }).forget) volume.journals.clear();
         volume.release();
-        reply.ok();
+        reply.ok(this.io.now() - this.#heldAt);
       },
       resize: (body, reply) => {
         volume.resize((body as { bytes: number }).bytes);
@@ -231,7 +233,13 @@ export class EngineThread implements VolumeEvents {
       reply.ok();
     };
     // Hosts wait only for what is written between the flush and the hold.
-    volume.flush({ complete: () => over ? undefined : volume.hold(still) });
+    volume.flush({
+      complete: () => {
+        if (over) return;
+        this.#heldAt = this.io.now();
+        volume.hold(still);
+      },
+    });
   }
 
   /** Makes the copies equal, beside everything else. */

@@ -290,7 +290,7 @@ class Scenario implements FaultScene, OperatorScene, UpgradeScene {
         return simBackend(this.calls, engine, replica);
       },
       log: this.log,
-      clocks: { wall: () => 1.7e12 + this.cluster.now, monotonic: () => this.cluster.now },
+      wallClock: () => 1.7e12 + this.cluster.now,
       newName: () => `auto-${this.random.between(0, 2 ** 31)}`,
     });
     this.#controllers.set(engine, controller);
