@@ -5,6 +5,7 @@
  * @module
  */
 import type { Progress } from "../../lib/backup/mod.ts";
+import { StatusLine } from "../support/progress.ts";
 import { formatSize } from "../support/sizes.ts";
 
 /** Milliseconds between two lines, on a terminal and elsewhere. */
@@ -21,10 +22,9 @@ export function progressText(what: string, progress: Progress, elapsedMs: number
 /** Shows progress while something runs. Dispose it before other output. */
 export class ProgressLine implements Disposable {
   readonly #what: string;
-  readonly #terminal = Deno.stderr.isTerminal();
+  readonly #status = new StatusLine();
   readonly #begin = performance.now();
   #last = this.#begin;
-  #shown = false;
 
   /**
    * Shows nothing yet.
@@ -46,24 +46,14 @@ export class ProgressLine implements Disposable {
 
   #line(text: (now: number) => string): void {
     const now = performance.now();
-    if (now - this.#last < (this.#terminal ? EVERY_MS.terminal : EVERY_MS.plain)) return;
+    if (now - this.#last < (this.#status.terminal ? EVERY_MS.terminal : EVERY_MS.plain)) return;
     this.#last = now;
-    this.#write(this.#terminal ? `\r\x1b[K${text(now)}` : `${text(now)}\n`);
-    this.#shown = this.#terminal;
+    this.#status.show(text(now));
   }
 
   /** Takes the line away. */
   [Symbol.dispose](): void {
-    if (this.#shown) this.#write("\r\x1b[K");
-    this.#shown = false;
-  }
-
-  #write(text: string): void {
-    try {
-      Deno.stderr.writeSync(new TextEncoder().encode(text));
-    } catch {
-      // Nobody looks any more; the work goes on.
-    }
+    this.#status[Symbol.dispose]();
   }
 }
 

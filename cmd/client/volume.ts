@@ -4,7 +4,7 @@
  * @module
  */
 import type { EngineClient } from "../../lib/client/engine.ts";
-import { API, VERSION } from "../../lib/engine/version.ts";
+import { versionOutput } from "../../lib/engine/version.ts";
 import { connect, profilerrpc, profilerService, type ptypes } from "../../lib/rpc/mod.ts";
 import { UsageError } from "../support/program.ts";
 import {
@@ -70,15 +70,7 @@ function plainVersion(version: ptypes.IVersionOutput): Record<string, string | n
 }
 
 async function version(flags: ClientFlags & { readonly clientOnly: boolean }): Promise<void> {
-  const clientVersion = plainVersion({
-    version: VERSION,
-    cliAPIVersion: API.cli,
-    cliAPIMinVersion: API.cliMin,
-    controllerAPIVersion: API.controller,
-    controllerAPIMinVersion: API.controllerMin,
-    dataFormatVersion: API.dataFormat,
-    dataFormatMinVersion: API.dataFormatMin,
-  });
+  const clientVersion = plainVersion(versionOutput());
   const server = flags.clientOnly
     ? undefined
     : await withEngine(flags, ({ controller }) => controller.unary("versionDetailGet", {}));

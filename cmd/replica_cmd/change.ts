@@ -6,9 +6,8 @@
  */
 import { resolve } from "node:path";
 import { type RebuildStatus, rebuildStatus } from "../../lib/client/rebuild.ts";
-import { lockDirectory } from "../../lib/disk/lock.ts";
 import { FilesLibc } from "../../lib/io/files_libc.ts";
-import { deleteReplica } from "../../lib/replica/remove.ts";
+import { eraseReplica } from "../../lib/replica/remove.ts";
 import { mayGoOn } from "../support/confirm.ts";
 import { moment, ProgressBar } from "../support/progress.ts";
 import { UsageError } from "../support/program.ts";
@@ -175,13 +174,7 @@ async function untilOut(record: VolumeRecord, { name }: ReplicaPlace): Promise<v
 
 function deleteData({ directory }: ReplicaPlace): void {
   const files = new FilesLibc();
-  if (!files.exists(directory)) return;
-  const lock = lockDirectory(files, directory);
-  try {
-    deleteReplica(files, directory);
-  } finally {
-    files.close(lock);
-  }
+  eraseReplica(files, directory);
   if (files.exists(directory)) console.error(`warning: ${directory} stays: there are other files in it`);
 }
 

@@ -14,19 +14,16 @@ export function bar(percent: number): string {
   return `[${"#".repeat(full)}${".".repeat(BAR - full)}] ${String(Math.floor(bounded)).padStart(3)} %`;
 }
 
-/** One line that is always current. Dispose of it before other output. */
-export class ProgressBar implements Disposable {
-  readonly #terminal = Deno.stderr.isTerminal();
+/** One line of a terminal that changes, on standard error. Dispose of it before other output. */
+export class StatusLine implements Disposable {
+  /** False: standard error is a file or a pipe, where lines cannot change. */
+  readonly terminal: boolean = Deno.stderr.isTerminal();
   #shown = false;
 
-  /** Shows nothing yet. @param what is under way, such as `purge of data` */
-  constructor(readonly what: string) {}
-
-  /** Shows how far it is. @param detail what else is of interest */
-  show(percent: number, detail = ""): void {
-    if (!this.#terminal) return;
-    this.#write(`\r\x1b[K${this.what} ${bar(percent)}${detail === "" ? "" : `  ${detail}`}`);
-    this.#shown = true;
+  /** Shows a text in place of the one before; elsewhere than on a terminal, below it. */
+  show(text: string): void {
+    this.#write(this.terminal ? `\r\x1b[K${text}` : `${text}\n`);
+    this.#shown = this.terminal;
   }
 
   /** Takes the line away. */
@@ -41,6 +38,25 @@ export class ProgressBar implements Disposable {
     } catch {
       // Nobody looks any more; the work goes on.
     }
+  }
+}
+
+/** One line that is always current. Dispose of it before other output. */
+export class ProgressBar implements Disposable {
+  readonly #line = new StatusLine();
+
+  /** Shows nothing yet. @param what is under way, such as `purge of data` */
+  constructor(readonly what: string) {}
+
+  /** Shows how far it is. @param detail what else is of interest */
+  show(percent: number, detail = ""): void {
+    if (!this.#line.terminal) return;
+    this.#line.show(`${this.what} ${bar(percent)}${detail === "" ? "" : `  ${detail}`}`);
+  }
+
+  /** Takes the line away. */
+  [Symbol.dispose](): void {
+    this.#line[Symbol.dispose]();
   }
 }
 

@@ -13,9 +13,8 @@
  * @module
  */
 import { readVolumeMeta } from "../../lib/disk/directory.ts";
-import { lockDirectory } from "../../lib/disk/lock.ts";
 import { FilesLibc } from "../../lib/io/files_libc.ts";
-import { deleteReplica } from "../../lib/replica/remove.ts";
+import { eraseReplica } from "../../lib/replica/remove.ts";
 import { parentOf, recordName, type ReplicaPlace, type VolumeRecord } from "./record.ts";
 import type { VolumeHealth } from "./stack.ts";
 
@@ -197,7 +196,7 @@ export class Repair {
     if (!isSafe(await stack.look())) throw new Postponed("no other copy is complete");
     this.#check();
     if (await this.#comeBack(place)) return;
-    this.#erase(place);
+    eraseReplica(new FilesLibc(), place.directory);
     try {
       await stack.startEmpty(place);
       events.changed(name);
@@ -263,18 +262,6 @@ export class Repair {
       if (meta && other.directory !== directory && meta.backingFilePath !== "") {
         throw new Postponed("the volume has a backing file, which this command does not know");
       }
-    }
-  }
-
-  /** Deletes what makes the directory a copy. @throws {ReplicaLockedError} when a foreign process has it */
-  #erase({ directory }: ReplicaPlace): void {
-    const files = new FilesLibc();
-    if (!files.exists(directory)) return;
-    const lock = lockDirectory(files, directory);
-    try {
-      deleteReplica(files, directory);
-    } finally {
-      files.close(lock);
     }
   }
 }

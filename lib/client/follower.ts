@@ -15,7 +15,6 @@
 import {
   BackupInProgressError,
   BackupInputError,
-  type BlockSink,
   FileJournal,
   inspectVolume,
   type LockOptions,
@@ -26,6 +25,7 @@ import {
   restoreDelta,
   type Target,
 } from "../backup/mod.ts";
+import { DeltaSink } from "../backup/delta_sink.ts";
 import { replaceFile } from "../disk/atomic.ts";
 import { FilesLibc } from "../io/files_libc.ts";
 import { ClientError } from "./errors.ts";
@@ -35,7 +35,6 @@ const STATE = "state.json", DELTA = "delta.img", JOURNAL = "journal.json";
 const MODE = 0o600;
 /** Bytes moved at once. */
 const PIECE_BYTES = 1024 ** 2;
-const ZEROS = new Uint8Array(PIECE_BYTES);
 
 /** What a stand-by volume holds. */
 export interface FollowState {
@@ -54,39 +53,6 @@ export interface FollowOptions extends OperationOptions, LockOptions {}
 
 /** What a step of following did. */
 export type FollowStep = "nothing" | "full" | "incremental";
-
-/** A sparse file that takes changes; what is a hole in it has not changed. */
-class DeltaFile implements BlockSink {
-  readonly #files: FilesLibc;
-  readonly #fd: number;
-
-  constructor(files: FilesLibc, path: string, bytes: number) {
-    this.#files = files;
-    this.#fd = files.open(path, { write: true, create: MODE });
-    files.truncate(this.#fd, bytes);
-  }
-
-  write(offset: number, data: Uint8Array): Promise<void> {
-    this.#files.writeAt(this.#fd, data, offset);
-    return Promise.resolve();
-  }
-
-  zero(offset: number, length: number): Promise<void> {
-    for (let done = 0; done < length; done += PIECE_BYTES) {
-      this.#files.writeAt(this.#fd, ZEROS.subarray(0, Math.min(PIECE_BYTES, length - done)), offset + done);
-    }
-    return Promise.resolve();
-  }
-
-  flush(): Promise<void> {
-    this.#files.sync(this.#fd);
-    return Promise.resolve();
-  }
-
-  [Symbol.dispose](): void {
-    this.#files.close(this.#fd);
-  }
-}
 
 /** The state in a directory; undefined when nothing follows there. @throws {ClientError} when it is unreadable */
 export function readFollowState(directory: string): FollowState | undefined {
@@ -201,7 +167,7 @@ export class Follower implements Disposable {
     if (!this.#files.exists(path)) await this.#journal.clear();
     else if (await this.#journal.load() === undefined) this.#files.unlink(path);
     {
-      using file = new DeltaFile(this.#files, path, this.#sink.bytes);
+      using file = new DeltaSink(this.#files, path, this.#sink.bytes);
       const { volume, backup: from } = state;
       await restoreDelta(target, file, { ...options, volume, from, to: backup, journal: this.#journal });
     }

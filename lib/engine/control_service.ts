@@ -12,13 +12,12 @@ import {
   RpcError,
   unimplemented,
 } from "../rpc/mod.ts";
-import { ALL_FEATURES } from "../wire/frame.ts";
 import type { VolumeChanges } from "./changes.ts";
 import type { Controller } from "./controller.ts";
 import { MAX_REPLICAS } from "./limits.ts";
 import type { Mode } from "./link.ts";
 import { MetricsWindow } from "./metrics_window.ts";
-import { API, VERSION } from "./version.ts";
+import { versionOutput } from "./version.ts";
 
 const MODES: Record<Mode, ptypes.ReplicaMode> = {
   WO: ptypes.ReplicaMode.WO,
@@ -178,22 +177,6 @@ function normal(address: string): string {
 
 function notFound(address: string): RpcError {
   return new RpcError(Code.NOT_FOUND, `no replica ${address}`);
-}
-
-/** What VersionDetailGet and `version` report. */
-export function versionOutput(): ptypes.IVersionOutput {
-  return {
-    version: VERSION,
-    gitCommit: "",
-    buildDate: "",
-    cliAPIVersion: API.cli,
-    cliAPIMinVersion: API.cliMin,
-    controllerAPIVersion: API.controller,
-    controllerAPIMinVersion: API.controllerMin,
-    dataFormatVersion: API.dataFormat,
-    dataFormatMinVersion: API.dataFormatMin,
-    droverFeatures: ALL_FEATURES,
-  };
 }
 
 function describe(controller: Controller): ptypes.IVolume {

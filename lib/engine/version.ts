@@ -4,6 +4,8 @@
  *
  * @module
  */
+import type { ptypes } from "../rpc/mod.ts";
+import { ALL_FEATURES } from "../wire/frame.ts";
 
 /** Version of this software. */
 export const VERSION = "0.1.0";
@@ -17,3 +19,19 @@ export const API = {
   dataFormat: 1,
   dataFormatMin: 1,
 } as const;
+
+/** What VersionDetailGet and `version` report. */
+export function versionOutput(): ptypes.IVersionOutput {
+  return {
+    version: VERSION,
+    gitCommit: "",
+    buildDate: "",
+    cliAPIVersion: API.cli,
+    cliAPIMinVersion: API.cliMin,
+    controllerAPIVersion: API.controller,
+    controllerAPIMinVersion: API.controllerMin,
+    dataFormatVersion: API.dataFormat,
+    dataFormatMinVersion: API.dataFormatMin,
+    droverFeatures: ALL_FEATURES,
+  };
+}

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { lockDirectory } from "../disk/lock.ts";
 import { Errno, IoError } from "../io/errno.ts";
 import type { Files } from "../io/files.ts";
 
@@ -30,5 +31,21 @@ export function deleteReplica(files: Files, directory: string): void {
     if (!(error instanceof IoError) || (error.errno !== Errno.ENOTEMPTY && error.errno !== Errno.EBUSY)) {
       throw error;
     }
+  }
+}
+
+/**
+ * As {@linkcode deleteReplica}, under the directory's lock. A directory that is not there is gone already.
+ *
+ * @throws {ReplicaLockedError} when a process has it open
+ * @throws {IoError}
+ */
+export function eraseReplica(files: Files, directory: string): void {
+  if (!files.exists(directory)) return;
+  const lock = lockDirectory(files, directory);
+  try {
+    deleteReplica(files, directory);
+  } finally {
+    files.close(lock);
   }
 }

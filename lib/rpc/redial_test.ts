@@ -1,7 +1,8 @@
 // A client whose server went away has a timer until it may dial again, also after it was closed. It would show up in
 // whichever test runs then, so these tests have a file, and a process, of their own.
 import assert from "node:assert/strict";
-import { Code, connect, type Handlers, implement, RpcError, serve } from "./mod.ts";
+import { failure } from "../../tests/support/failure.ts";
+import { Code, connect, type Handlers, implement, serve } from "./mod.ts";
 import { type EchoMessage, type EchoMethods, echoService } from "./testing/echo.ts";
 
 const REDIALS = { sanitizeOps: false, sanitizeResources: false };
@@ -25,16 +26,6 @@ class Gate implements Handlers<EchoMethods> {
 async function setUp(address = "127.0.0.1:0") {
   const gate = new Gate(), server = await serve({ address, services: [implement(echoService, gate)] });
   return { gate, server, client: connect(echoService, server.address) };
-}
-
-async function failure(call: Promise<unknown>): Promise<RpcError> {
-  try {
-    await call;
-  } catch (error) {
-    assert.ok(error instanceof RpcError, String(error));
-    return error;
-  }
-  assert.fail("the call succeeded");
 }
 
 Deno.test("nobody listening is UNAVAILABLE at once, and so is a closed client", REDIALS, async () => {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { failure } from "../../tests/support/failure.ts";
 import { tempDir } from "../../tests/support/temp.ts";
 import {
   type CallContext,
@@ -71,17 +72,6 @@ async function setUp(address = "127.0.0.1:0"): Promise<Setup> {
     await server.close();
   };
   return { server, echo, client, [Symbol.asyncDispose]: dispose };
-}
-
-/** Expects a call to fail and returns its error. */
-async function failure(call: Promise<unknown>): Promise<RpcError> {
-  try {
-    await call;
-  } catch (error) {
-    assert.ok(error instanceof RpcError, String(error));
-    return error;
-  }
-  assert.fail("the call succeeded");
 }
 
 Deno.test("a unary call gives back what was sent, 64-bit numbers exactly", async () => {

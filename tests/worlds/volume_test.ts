@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { Code, connect, controllerService, healthService, ptypes, RpcError } from "../../lib/rpc/mod.ts";
+import { failure } from "../support/failure.ts";
+import { Code, connect, controllerService, healthService, ptypes } from "../../lib/rpc/mod.ts";
 import { FrameType } from "../../lib/wire/frame.ts";
 import { freePortRange } from "../support/ports.ts";
 import { waitFor } from "../support/wait.ts";
@@ -11,16 +12,6 @@ function bytes(length: number, seed: number): Uint8Array {
   const result = new Uint8Array(length);
   for (let i = 0; i < length; i++) result[i] = Math.imul(seed * 7919 + i + 1, 0x9e3779b1) >>> 24;
   return result;
-}
-
-async function failure(call: Promise<unknown>): Promise<RpcError> {
-  try {
-    await call;
-  } catch (error) {
-    assert.ok(error instanceof RpcError, String(error));
-    return error;
-  }
-  assert.fail("the call succeeded");
 }
 
 /** The whole volume as each replica has it in its head file. */

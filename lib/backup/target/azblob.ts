@@ -19,6 +19,7 @@ import {
   MAX_ANSWER_BYTES,
   MAX_OBJECT_BYTES,
 } from "./http.ts";
+import { entryOf, folderPrefix, namesBelow, unlessMissing } from "./object_store.ts";
 import { checkPath } from "./paths.ts";
 import { DEFAULT_RETRY, forEachOf, type RetryOptions, withRetries } from "./retry.ts";
 import { type Entry, NotFoundError, type Target, TargetError } from "./target.ts";
@@ -121,33 +122,23 @@ class AzureTarget implements Target {
 
   async children(folder: string): Promise<string[]> {
     checkPath(folder, "list", this.url, true);
-    const prefix = folder === "" || folder.endsWith("/") ? folder : `${folder}/`;
-    const names = new Set<string>();
+    const prefix = folderPrefix(folder), paths: string[] = [];
     for await (const page of this.#pages(prefix, "/")) {
-      for (const name of [...page.blobs.map((blob) => blob.name), ...page.prefixes]) {
-        names.add(this.#pathOf(name).slice(prefix.length).replace(/\/$/, ""));
-      }
+      paths.push(
+        ...page.blobs.map(({ name }) => this.#pathOf(name)),
+        ...page.prefixes.map((one) => this.#pathOf(one)),
+      );
     }
-    names.delete("");
-    return [...names];
+    return namesBelow(prefix, paths);
   }
 
   async head(path: string): Promise<Entry | undefined> {
     checkPath(path, "head", this.url);
-    try {
-      const { headers } = await this.#call({
-        operation: "head",
-        path,
-        method: "HEAD",
-        blob: this.#nameOf(path),
-      });
-      const bytes = Number(headers.get("content-length") ?? NaN);
-      const modifiedMs = Date.parse(headers.get("last-modified") ?? "");
-      if (Number.isSafeInteger(bytes) && !Number.isNaN(modifiedMs)) return { path, bytes, modifiedMs };
-    } catch (error) {
-      if (error instanceof NotFoundError) return undefined;
-      throw error;
-    }
+    const call = { operation: "head", path, method: "HEAD", blob: this.#nameOf(path) };
+    const found = await unlessMissing(this.#call(call));
+    if (found === undefined) return undefined;
+    const entry = entryOf(path, found.headers);
+    if (entry) return entry;
     throw this.#error("the service does not tell size and time of the blob", "head", path, false);
   }
 
@@ -172,11 +163,9 @@ class AzureTarget implements Target {
 
   async remove(path: string): Promise<void> {
     checkPath(path, "remove", this.url);
-    try {
-      await this.#call({ operation: "remove", path, method: "DELETE", blob: this.#nameOf(path) });
-    } catch (error) {
-      if (!(error instanceof NotFoundError)) throw error;
-    }
+    await unlessMissing(
+      this.#call({ operation: "remove", path, method: "DELETE", blob: this.#nameOf(path) }),
+    );
   }
 
   async removeTree(prefix: string): Promise<void> {

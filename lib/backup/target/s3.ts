@@ -20,6 +20,7 @@ import {
   MAX_ANSWER_BYTES,
   MAX_OBJECT_BYTES,
 } from "./http.ts";
+import { entryOf, folderPrefix, namesBelow, unlessMissing } from "./object_store.ts";
 import { checkPath } from "./paths.ts";
 import { DEFAULT_RETRY, forEachOf, type RetryOptions, withRetries } from "./retry.ts";
 import { explainFailure, isPassing, type S3Endpoint, s3Endpoint } from "./s3_endpoint.ts";
@@ -147,32 +148,23 @@ class S3Target implements Target {
 
   async children(folder: string): Promise<string[]> {
     checkPath(folder, "list", this.url, true);
-    const prefix = folder === "" || folder.endsWith("/") ? folder : `${folder}/`;
-    const names = new Set<string>();
+    const prefix = folderPrefix(folder), paths: string[] = [];
     for await (const page of this.#pages("list", prefix, "/")) {
-      for (const { key } of page.objects) names.add(this.#pathOf(key).slice(prefix.length));
-      for (const one of page.prefixes) names.add(this.#pathOf(one).slice(prefix.length).replace(/\/$/, ""));
+      paths.push(
+        ...page.objects.map(({ key }) => this.#pathOf(key)),
+        ...page.prefixes.map((one) => this.#pathOf(one)),
+      );
     }
-    names.delete("");
-    return [...names];
+    return namesBelow(prefix, paths);
   }
 
   async head(path: string): Promise<Entry | undefined> {
     checkPath(path, "head", this.url);
-    try {
-      const { headers } = await this.#call({
-        operation: "head",
-        path,
-        method: "HEAD",
-        key: this.#keyOf(path),
-      });
-      const bytes = Number(headers.get("content-length") ?? NaN);
-      const modifiedMs = Date.parse(headers.get("last-modified") ?? "");
-      if (Number.isSafeInteger(bytes) && !Number.isNaN(modifiedMs)) return { path, bytes, modifiedMs };
-    } catch (error) {
-      if (error instanceof NotFoundError) return undefined;
-      throw error;
-    }
+    const call = { operation: "head", path, method: "HEAD", key: this.#keyOf(path) };
+    const found = await unlessMissing(this.#call(call));
+    if (found === undefined) return undefined;
+    const entry = entryOf(path, found.headers);
+    if (entry) return entry;
     throw this.#error("the service does not tell size and time of the object", "head", path, false);
   }
 
@@ -258,11 +250,7 @@ class S3Target implements Target {
   }
 
   async #removeKey(path: string): Promise<void> {
-    try {
-      await this.#call({ operation: "remove", path, method: "DELETE", key: this.#keyOf(path) });
-    } catch (error) {
-      if (!(error instanceof NotFoundError)) throw error;
-    }
+    await unlessMissing(this.#call({ operation: "remove", path, method: "DELETE", key: this.#keyOf(path) }));
   }
 
   async removeTree(prefix: string): Promise<void> {

@@ -16,7 +16,6 @@
 import {
   BackupInProgressError,
   BackupInputError,
-  type BlockSink,
   FileJournal,
   NoSuchBackupError,
   RecordError,
@@ -25,6 +24,7 @@ import {
   type RestoreOptions,
   type Target,
 } from "../../backup/mod.ts";
+import { DeltaSink } from "../../backup/delta_sink.ts";
 import { prepareRestore, runRestore, withLockAndCodec } from "../../backup/restore.ts";
 import { loadVolume } from "../../backup/store.ts";
 import { removeIfThere } from "../../disk/atomic.ts";
@@ -59,44 +59,8 @@ export interface RestoreParams {
 /** How the snapshot came to its content. */
 export type RestoreKind = "full" | "incremental" | "there";
 
-const MODE = 0o600;
 /** Bytes moved at once in a merge. */
 const PIECE_BYTES = 1024 ** 2;
-/** Zeros, for ranges that must not be holes. */
-const ZEROS = new Uint8Array(PIECE_BYTES);
-
-/** A file as a sink. Zeros are written: what is a hole in it means "as below". */
-class FileSink implements BlockSink {
-  readonly #files: Files;
-  readonly #fd: number;
-
-  constructor(files: Files, path: string, bytes: number) {
-    this.#files = files;
-    this.#fd = files.open(path, { write: true, create: MODE });
-    files.truncate(this.#fd, bytes);
-  }
-
-  write(offset: number, data: Uint8Array): Promise<void> {
-    this.#files.writeAt(this.#fd, data, offset);
-    return Promise.resolve();
-  }
-
-  zero(offset: number, length: number): Promise<void> {
-    for (let done = 0; done < length; done += ZEROS.length) {
-      this.#files.writeAt(this.#fd, ZEROS.subarray(0, Math.min(ZEROS.length, length - done)), offset + done);
-    }
-    return Promise.resolve();
-  }
-
-  flush(): Promise<void> {
-    this.#files.sync(this.#fd);
-    return Promise.resolve();
-  }
-
-  [Symbol.dispose](): void {
-    this.#files.close(this.#fd);
-  }
-}
 
 /** Writes what the delta has over the snapshot. Doing it again, or from the middle, gives the same. */
 function mergeDelta(files: Files, delta: string, snapshot: string): void {
@@ -182,7 +146,7 @@ class Restore {
     else if (await this.#journal.load() === undefined) this.#files.unlink(delta);
     const { bytes } = await loadVolume(target, volume);
     {
-      using sink = new FileSink(this.#files, delta, bytes);
+      using sink = new DeltaSink(this.#files, delta, bytes);
       await restoreDelta(target, sink, { ...this.#options(), volume, from: note.backup, to: backup });
       await sink.flush();
     }
@@ -210,7 +174,7 @@ class Restore {
     else if (await this.#journal.load() === undefined) this.#files.unlink(temporary);
     const { bytes } = await loadVolume(target, volume);
     {
-      using sink = new FileSink(this.#files, temporary, bytes);
+      using sink = new DeltaSink(this.#files, temporary, bytes);
       const options = { ...this.#options(), volume, backup };
       await withLockAndCodec(target, volume, options, async (codec) => {
         const plan = await prepareRestore(target, options);
