@@ -113,6 +113,10 @@ async function purge(served: ServedVolume, flags: ActionFlags): Promise<void> {
   const gone = Object.keys(before).filter((one) => !after[one]).length;
   const freed = Math.max(0, allocated(before) - allocated(after));
   console.log(`${gone} snapshot${gone === 1 ? "" : "s"} gone, ${formatSize(freed)} freed in each copy`);
+  const base = after[after[HEAD_PSEUDO_NAME]?.parent ?? ""];
+  if (base?.removed) {
+    console.log(`${base.name} stays until a purge after the next snapshot: what the volume writes now lies on it`);
+  }
 }
 
 /** @throws {JobError} */
