@@ -50,7 +50,10 @@ Deno.test("snapshots are made, listed, gone back to, hashed, removed and purged;
       /^two removed\nits space is given back by/,
     );
     assert.equal((await tree()).find(({ name }) => name === "two")?.kind, "removed");
-    assert.match(await ok("snapshot", "purge", "v1"), / freed in each copy\ntwo stays until a purge after the next/);
+    assert.match(
+      await ok("snapshot", "purge", "v1"),
+      / freed in each copy\ntwo stays until a purge after the next/,
+    );
     await verifyPattern(place, 8 * MiB, state);
 
     await refused(2, /volumes do not shrink/, "volume", "expand", "v1", "--size", "1m");

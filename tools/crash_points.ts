@@ -11,9 +11,14 @@
  *
  * @module
  */
-import { parseArgs } from "node:util";
 import { CHANGES, MADE_ANEW, type View } from "../tests/crash/steps.ts";
+import { readArguments } from "../tests/support/arguments.ts";
 import { inRepository } from "../tests/support/repository.ts";
+
+const USAGE = `deno task crashpoints [--only TEXT] [--dir DIRECTORY]
+
+  --only TEXT       only changes whose name holds the text
+  --dir DIRECTORY   where the replicas are made (the system's place for temporary files)`;
 
 /** More calls than any change makes. */
 const MOST_POINTS = 500;
@@ -122,7 +127,7 @@ async function runAnew(change: string, directory: string): Promise<[passed: numb
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
+  const { values } = readArguments(USAGE, {
     options: { only: { type: "string", default: "" }, dir: { type: "string", default: "" } },
   });
   const directory = Deno.makeTempDirSync({ prefix: "crash-", ...(values.dir ? { dir: values.dir } : {}) });

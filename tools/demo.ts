@@ -12,12 +12,12 @@
  *
  * @module
  */
-import { parseArgs } from "node:util";
 import { whyNotUsable } from "../cmd/support/probes.ts";
 import { FilesLibc } from "../lib/io/files_libc.ts";
 import { formatSize } from "../cmd/support/sizes.ts";
 import { listLoopDevices } from "../lib/host/loop_device.ts";
 import { readMounts } from "../lib/host/mounts.ts";
+import { readArguments } from "../tests/support/arguments.ts";
 import { Play } from "./demo/play.ts";
 import { Interrupted, Stage } from "./demo/stage.ts";
 import { seconds, Story } from "./demo/story.ts";
@@ -77,8 +77,12 @@ function leftovers(directory: string): string[] {
   ];
 }
 
+const USAGE = `deno task demo [--dir DIRECTORY]
+
+  --dir DIRECTORY   where the volume is made (the system's place for temporary files)`;
+
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { dir: { type: "string" } } });
+  const { values } = readArguments(USAGE, { options: { dir: { type: "string" } } });
   const story = new Story(), begin = performance.now();
   let directory = "", status = 0;
   {

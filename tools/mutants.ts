@@ -10,9 +10,14 @@
  *
  * @module
  */
-import { parseArgs } from "node:util";
+import { readArguments, wholeNumber } from "../tests/support/arguments.ts";
 import { ROOT } from "../tests/support/repository.ts";
 import { type Mutant, MUTANTS } from "./mutants/list.ts";
+
+const USAGE = `deno task mutants [--seeds N] [--only TEXT]
+
+  --seeds N     give up after so many seeds (1000)
+  --only TEXT   only bugs whose name holds the text`;
 
 /** What the simulation is made of. */
 const SOURCES = ["lib", "tests", "cmd", "tools", "proto", "deno.json", "deno.lock"];
@@ -48,10 +53,10 @@ async function findWith(directory: string, seeds: number): Promise<string | unde
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
+  const { values } = readArguments(USAGE, {
     options: { seeds: { type: "string", default: "1000" }, only: { type: "string", default: "" } },
   });
-  const seeds = Number(values.seeds);
+  const seeds = wholeNumber(USAGE, "seeds", values.seeds, 1);
   let passed = 0, failed = 0;
   for (const mutant of MUTANTS.filter(({ name }) => name.includes(values.only))) {
     const directory = Deno.makeTempDirSync({ prefix: "mutant-" }), begin = performance.now();

@@ -11,13 +11,20 @@
  *
  * @module
  */
-import { parseArgs } from "node:util";
 import { ReplicaDisk } from "../lib/disk/replica_disk.ts";
 import { openIo } from "../lib/io/open.ts";
 import { settleOne } from "../lib/io/test_kit.ts";
 import { drover, type ServedVolume, serveVolume, volumeReport } from "../tests/cli_kit.ts";
+import { readArguments, wholeNumber } from "../tests/support/arguments.ts";
 import { spawnLogged } from "../tests/support/process.ts";
 import { sleep, waitFor } from "../tests/support/wait.ts";
+
+const USAGE = `deno task soak [--seconds N] [--frontend nbd|loop] [--seed N] [--dir DIRECTORY]
+
+  --seconds N       how long (600)
+  --frontend NAME   what fio works through: nbd or loop (nbd)
+  --seed N          of the order in which things happen (another one each time; it is printed)
+  --dir DIRECTORY   where the volume is made (the system's place for temporary files)`;
 
 /** Size of the volume, and of what fio writes to; MiB. */
 const VOLUME_MIB = 256, FILE_MIB = 128;
@@ -194,7 +201,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
+  const { values } = readArguments(USAGE, {
     options: {
       seconds: { type: "string", default: "600" },
       frontend: { type: "string", default: "nbd" },
@@ -202,9 +209,11 @@ async function main(): Promise<number> {
       dir: { type: "string", default: "" },
     },
   });
+  const seconds = wholeNumber(USAGE, "seconds", values.seconds, 1);
+  const seed = wholeNumber(USAGE, "seed", values.seed);
   const directory = Deno.makeTempDirSync({ prefix: "soak-", ...(values.dir ? { dir: values.dir } : {}) });
   try {
-    const { frontend } = values, seconds = Number(values.seconds), seed = Number(values.seed);
+    const { frontend } = values;
     console.log(`${seconds} s through ${frontend}, seed ${seed}`);
     const { problems } = await soak({ seconds, frontend, seed, directory, say: console.log });
     for (const problem of problems) console.log(`FAILED: ${problem}`);

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { parseArgs } from "node:util";
+import { readArguments, wholeNumber } from "../tests/support/arguments.ts";
 import { inRepository, ROOT } from "../tests/support/repository.ts";
 import { installPeers } from "./testing/install_peers.ts";
 import { killSurvivors, releaseBelow } from "./testing/leftovers.ts";
@@ -54,20 +54,21 @@ class TestRun {
   }
 }
 
-function readArguments(): { only: string[]; peers: boolean; seeds: number } {
-  const { values, positionals } = parseArgs({
-    args: Deno.args,
+const USAGE = `deno task test [--no-peers] [--seeds N] [FILE-OR-DIRECTORY...]
+
+  --no-peers   install no programs of other projects; what needs them is skipped
+  --seeds N    seeds of the simulation (${DEFAULT_SEEDS}); 0: none
+  FILE...      only these tests, relative to the top directory`;
+
+function readWishes(): { only: string[]; peers: boolean; seeds: number } {
+  const { values, positionals } = readArguments(USAGE, {
     options: {
       "no-peers": { type: "boolean", default: false },
       seeds: { type: "string", default: String(DEFAULT_SEEDS) },
     },
     allowPositionals: true,
   });
-  const seeds = Number(values.seeds);
-  if (!Number.isSafeInteger(seeds) || seeds < 0) {
-    throw new Error(`--seeds takes a whole number, not ${values.seeds}`);
-  }
-  return { only: positionals, peers: !values["no-peers"], seeds };
+  return { only: positionals, peers: !values["no-peers"], seeds: wholeNumber(USAGE, "seeds", values.seeds) };
 }
 
 function exists(path: string): boolean {
@@ -79,7 +80,7 @@ function exists(path: string): boolean {
 }
 
 async function main(): Promise<number> {
-  const { only, peers, seeds } = readArguments();
+  const { only, peers, seeds } = readWishes();
   Deno.chdir(ROOT);
   if (peers) await installPeers((line) => console.log(line));
   const plan = makePlan(only);

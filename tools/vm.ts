@@ -14,7 +14,7 @@
  * @module
  */
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { readArguments, wholeNumber } from "../tests/support/arguments.ts";
 import { findProgram } from "../tests/support/needs.ts";
 import { SCENARIOS } from "../tests/vm/scenarios.ts";
 import { installPackages } from "./testing/install_peers.ts";
@@ -65,8 +65,15 @@ async function runIn(
   });
 }
 
+const USAGE = `deno task e2e:vm [--all] [--only TEXT,...] [--seconds N] [--list]
+
+  --all             also the scenarios that take long
+  --only TEXT,...   only scenarios whose names hold one of the texts
+  --seconds N       begin none after so long
+  --list            only print their names`;
+
 async function main(): Promise<number> {
-  const { values } = parseArgs({
+  const { values } = readArguments(USAGE, {
     options: {
       all: { type: "boolean" },
       only: { type: "string" },
@@ -74,6 +81,7 @@ async function main(): Promise<number> {
       list: { type: "boolean" },
     },
   });
+  const seconds = values.seconds === undefined ? Infinity : wholeNumber(USAGE, "seconds", values.seconds, 1);
   const only = values.only?.toLowerCase().split(",");
   const scenarios = SCENARIOS.filter(({ name, slow }) =>
     only === undefined
@@ -92,7 +100,7 @@ async function main(): Promise<number> {
   else {
     const directory = Deno.makeTempDirSync({ dir: "/var/tmp", prefix: "drover-vm-" });
     try {
-      tally = await runIn(directory, scenarios, Number(values.seconds ?? Infinity), abort.signal);
+      tally = await runIn(directory, scenarios, seconds, abort.signal);
     } finally {
       Deno.removeSync(directory, { recursive: true });
     }

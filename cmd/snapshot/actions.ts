@@ -115,7 +115,9 @@ async function purge(served: ServedVolume, flags: ActionFlags): Promise<void> {
   console.log(`${gone} snapshot${gone === 1 ? "" : "s"} gone, ${formatSize(freed)} freed in each copy`);
   const base = after[after[HEAD_PSEUDO_NAME]?.parent ?? ""];
   if (base?.removed) {
-    console.log(`${base.name} stays until a purge after the next snapshot: what the volume writes now lies on it`);
+    console.log(
+      `${base.name} stays until a purge after the next snapshot: what the volume writes now lies on it`,
+    );
   }
 }
 

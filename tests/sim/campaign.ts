@@ -9,8 +9,8 @@
  *
  * @module
  */
-import { parseArgs } from "node:util";
 import { SimFailure } from "../../lib/io/sim/mod.ts";
+import { readArguments, wholeNumber } from "../support/arguments.ts";
 import { type Outcome, runSeed } from "./scenario.ts";
 
 /** Failing seeds that are shown. */
@@ -19,8 +19,14 @@ const MOST_SHOWN = 10;
 /** Events that the trace of a single seed keeps. */
 const WHOLE_TRACE = 200_000;
 
-const { values } = parseArgs({
-  args: Deno.args,
+const USAGE = `deno task sim [--seeds N] [--first SEED] [--seed SEED] [--until-failure]
+
+  --seeds N         so many seeds (300)
+  --first SEED      the first of them (1)
+  --seed SEED       this one alone, with its whole history when it fails
+  --until-failure   no further than to the first that fails`;
+
+const { values } = readArguments(USAGE, {
   options: {
     seeds: { type: "string", default: "300" },
     first: { type: "string", default: "1" },
@@ -29,12 +35,10 @@ const { values } = parseArgs({
   },
 });
 
-const first = Number(values.seed ?? values.first),
-  count = values.seed === undefined ? Number(values.seeds) : 1;
-if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count) || count < 1) {
-  console.error("campaign: --seeds, --first and --seed take whole numbers");
-  Deno.exit(2);
-}
+const first = values.seed === undefined
+    ? wholeNumber(USAGE, "first", values.first)
+    : wholeNumber(USAGE, "seed", values.seed),
+  count = values.seed === undefined ? wholeNumber(USAGE, "seeds", values.seeds, 1) : 1;
 
 let passed = 0, failed = 0, shown = 0;
 const sum = {
