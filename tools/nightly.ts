@@ -21,7 +21,7 @@ const DAY_MS = 86_400_000;
 type Step = readonly [task: string, ...args: string[]];
 
 /** What is run in a night. */
-export function stepsOf(night: number): readonly Step[] {
+function stepsOf(night: number): readonly Step[] {
   return [
     ["sim", "--seeds", String(SEEDS), "--first", String(1 + night * SEEDS)],
     ["mutants"],
