@@ -183,6 +183,9 @@ const ATTACKS: Readonly<Record<string, (target: Target, dice: Dice) => Promise<v
   },
 };
 
+/** More than all buffers: each claims the largest payload, sends the first bytes of it, and is then silent. */
+const CLAIMS = 14;
+
 function residentBytes({ pid }: LoggedProcess): number {
   const found = /^VmRSS:\s+(\d+) kB$/m.exec(Deno.readTextFileSync(`/proc/${pid}/status`));
   return Number(found?.[1]) * 1024;
@@ -228,5 +231,28 @@ for (const side of ["a replica's data port", "an engine's socket"] as const) {
     assert.deepEqual([...(await engine.modes()).values()], [{ mode: "RW", note: "" }]);
     assert.equal((await engine.process.stop()).code, 0);
     assert.equal(replica.meta().Dirty, false);
+  });
+}
+
+for (const side of ["a replica's data port", "an engine's socket"] as const) {
+  Deno.test(`clients of ${side} that claim all buffers and fall silent stop nobody`, async () => {
+    await using cluster = await Cluster.start({ replicas: 1 });
+    const { engine, replicas: [replica] } = cluster;
+    const target = side === "an engine's socket" ? engine.socket : replica.dataPort;
+    const load = new Load(64), frames = await cluster.connect(engine.socket);
+    load.start(frames, 4);
+    await load.progress(100);
+    const rudes = await Promise.all(Array.from({ length: CLAIMS }, () => Rude.connect(target)));
+    const begun = requestBytes(1, FrameType.WRITE, 0, 0, new Uint8Array(100), MAX_FRAME_PAYLOAD);
+    for (const rude of rudes) await rude.send(begun);
+    // They stay: small requests go on at once, a large one when the silent ones are sent away.
+    await load.progress(100);
+    const large = new Uint8Array(4 * MIB).fill(7), at = VOLUME_BYTES - large.length;
+    await frames.write(at, large);
+    assert.deepEqual(await frames.read(at, large.length), large);
+    await load.stop();
+    assert.deepEqual(load.ends, []);
+    for (const rude of rudes) rude[Symbol.dispose]();
+    assert.deepEqual([...(await engine.modes()).values()], [{ mode: "RW", note: "" }]);
   });
 }

@@ -64,6 +64,11 @@ export class BufferPool {
     return this.#free;
   }
 
+  /** Bytes that a buffer of `bytes` bytes takes. */
+  sizeOf(bytes: number): number {
+    return PAGE_BYTES << orderOf(bytes);
+  }
+
   /** The arena the buffers lie in. */
   get arena(): Arena {
     return this.io.arena;
@@ -95,9 +100,7 @@ export class BufferPool {
   allocate(bytes: number): number {
     // Plain checks here and below: `assert()` would make its text and an array of arguments on every call.
     if (!(bytes <= this.largest)) this.#tooLarge(bytes);
-    // ceil(log2(pages)) by counting leading zeros.
-    const pages = (bytes + PAGE_BYTES - 1) >>> 12;
-    const order = pages <= 1 ? 0 : 32 - Math.clz32(pages - 1);
+    const order = orderOf(bytes);
     let from = order;
     while (from < this.#orders && this.#heads[from] < 0) from++;
     if (from === this.#orders) return NO_BUFFER;
@@ -157,4 +160,10 @@ export class BufferPool {
     for (const task of this.#waiters) this.io.defer(task);
     this.#waiters.length = 0;
   }
+}
+
+/** ceil(log2(pages)), by counting leading zeros. */
+function orderOf(bytes: number): number {
+  const pages = (bytes + PAGE_BYTES - 1) >>> 12;
+  return pages <= 1 ? 0 : 32 - Math.clz32(pages - 1);
 }

@@ -6,7 +6,7 @@
  */
 import { AssertionError } from "node:assert";
 import type { Io } from "./io.ts";
-import { SEND_BATCH, type StreamMemory } from "./stream_memory.ts";
+import { SEND_BATCH, SEND_BYTES, type StreamMemory } from "./stream_memory.ts";
 
 /** No token: the segment is header bytes, which belong to the stream. */
 export const NO_TOKEN = -1 as number;
@@ -82,10 +82,12 @@ export class SendQueue {
   /** Writes the next segments into the stream's vector; they are in flight then. @returns how many */
   gather(io: Io): number {
     const memory = this.memory;
-    const n = Math.min(this.count, SEND_BATCH);
-    for (let k = 0; k < n; k++) {
-      const i = (this.#first + k) % memory.segments;
-      io.segment(memory.vector, k, this.#at[i], this.#length[i]);
+    const most = Math.min(this.count, SEND_BATCH);
+    let n = 0;
+    for (let bytes = 0; n < most && bytes < SEND_BYTES; n++) {
+      const i = (this.#first + n) % memory.segments;
+      io.segment(memory.vector, n, this.#at[i], this.#length[i]);
+      bytes += this.#length[i];
     }
     this.inFlight = n;
     return n;

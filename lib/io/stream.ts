@@ -51,6 +51,10 @@ export class Stream implements Completer, Deferred {
   /** The owner is to be called even without bytes: what stopped it is over. */
   #nudge = false;
   #ended = false;
+  /** Receives that ended, and sends: who moves is told from who stands still by them. */
+  arrivals = 0;
+  /** See {@linkcode Stream.arrivals}. */
+  departures = 0;
   // Send side.
   readonly #queue: SendQueue;
   #deferred = false;
@@ -100,6 +104,11 @@ export class Stream implements Completer, Deferred {
   /** True inside of a {@linkcode fill} or {@linkcode discard}. */
   get filling(): boolean {
     return this.#fillLeft > 0;
+  }
+
+  /** True while something is queued or being sent. */
+  get sending(): boolean {
+    return this.#queue.count > 0;
   }
 
   /** True while the owner should not produce more: the send queue is more than half full. */
@@ -186,6 +195,7 @@ export class Stream implements Completer, Deferred {
 
   #received(result: number): void {
     this.#receiving = false;
+    this.arrivals = (this.arrivals + 1) | 0;
     if (this.#closing) return this.#settle();
     if (result === -Errno.ECANCELED) return this.#arm(); // was interrupted, see `halt`
     if (result <= 0) {
@@ -273,6 +283,7 @@ export class Stream implements Completer, Deferred {
     const queue = this.#queue;
     this.#release(queue.inFlight);
     queue.inFlight = 0;
+    this.departures = (this.departures + 1) | 0;
     if (this.#closing) return this.#settle();
     if (result < 0) return this.#fail(result);
     if (this.#finishing && queue.count === 0) return this.#fail(0);

@@ -29,6 +29,8 @@ export const SEND_SEGMENTS = 1024;
 export const HEADER_BYTES = 64 * 1024;
 /** Most segments of one send call: 4 KiB of vector. */
 export const SEND_BATCH = 256;
+/** A send call takes no further segment from so many bytes on: its end is seen soon, also by a slow peer. */
+export const SEND_BYTES: number = 4 * 1024 * 1024;
 
 /** Memory of a stream in the arena. Streams come and go, arenas do not shrink: it is reused. */
 export class StreamMemory {

@@ -318,6 +318,10 @@ export class DataService implements FrameHandler {
         return `${SUPERSEDED_TEXT}: the replica serves generation ${this.#generation} only`;
       case -Errno.EINVAL:
         if (type === FrameType.READ) return "unexpected EOF";
+        if (type === FrameType.REGIONS && size !== REGION_MAP_BYTES) {
+          return `a map of regions has ${REGION_MAP_BYTES} bytes, ${size} were asked for`;
+        }
+        if (type === FrameType.REGIONS) return "this replica keeps no map of regions";
         return `${
           frameTypeName(type)
         } of ${size} bytes at offset ${offset} is beyond the size ${store.bytes}`;
@@ -355,6 +359,11 @@ export class DataService implements FrameHandler {
   #succeeded(): void {
     this.io.cancel(this.#succession);
     this.#succession = NO_TIMER;
+  }
+
+  /** See {@linkcode FrameHandler}: an engine that was stopped for a moment is the engine still. */
+  trusts(peer: number): boolean {
+    return this.#generation > 0 && this.#peerGeneration[peer] === this.#generation;
   }
 
   /** See {@linkcode FrameHandler}. */

@@ -133,6 +133,10 @@ Deno.test("what lies beyond the size is refused with the texts that engines know
     setup.text(FrameType.WRITE, -Errno.EINVAL, 5, 6),
     `write of 6 bytes at offset 5 is beyond the size ${BYTES}`,
   );
+  assert.equal(
+    setup.text(FrameType.REGIONS, -Errno.EINVAL, 0, 512),
+    "a map of regions has 4096 bytes, 512 were asked for",
+  );
 });
 
 Deno.test("a closed replica and a bad one answer everything with why", () => {

@@ -158,3 +158,23 @@ export function carriesData(type: number): boolean {
 export function answersWithData(type: number): boolean {
   return type === FrameType.READ || type === FrameType.REGIONS;
 }
+
+/** What is wrong with a request's header, or undefined. @param most bytes of a payload or a read */
+export function frameFault(
+  magic: number,
+  type: number,
+  size: number,
+  length: number,
+  most: number,
+): string | undefined {
+  if (magic !== FRAME_MAGIC) {
+    return `wrong magic 0x${magic.toString(16)}, expected 0x${FRAME_MAGIC.toString(16)}`;
+  }
+  if (length > most) {
+    return `${frameTypeName(type)} with ${length} bytes of payload; at most ${most} are accepted`;
+  }
+  if (answersWithData(type) && (size > most || length > 0)) {
+    return `read of ${size} bytes with ${length} bytes of payload; at most ${most} can be read at once`;
+  }
+  return undefined;
+}

@@ -29,6 +29,8 @@ export interface FrameHandler {
   ): void;
   /** The text of the Error frame for a failed request. */
   errorText(type: number, offset: number, size: number, result: number): string;
+  /** True for a connection that is preferred and not closed for standing still, see `Shares`; without this: none. */
+  trusts?(peer: number): boolean;
   /** A connection came. */
   onCome?(peer: number): void;
   /** A connection is gone; its number may be given to another one from now on. */
@@ -60,6 +62,8 @@ export interface FrameServerOptions {
   readonly handed?: HandedServer;
   /** Sizes of the connections' buffers; default: for production. */
   readonly streamSizes?: StreamSizes;
+  /** See `STANDSTILL_MS` in shares.ts, which is the default. */
+  readonly standstillMs?: number;
   /** Largest payload and read, bytes; 0 = the protocol's limit. */
   readonly maxPayload?: number;
 }

@@ -29,8 +29,22 @@ export class Peer implements StreamOwner, Deferred {
   filling: number = NOTHING;
   /** Requests under way whose replies go here. */
   pending = 0;
+  /** Buffers of those requests. */
+  buffers = 0;
   /** Is in the queue of those that wait for a buffer: at most once, however often connections come and go. */
   waiting = false;
+  /** Waits for a slot. */
+  starved = false;
+  /** Is in the queue of those that wait for a slot: at most once. */
+  queued = false;
+  /** What the last look saw of its stream, and for how many looks nothing came or went; see `Shares`. */
+  arrivals = 0;
+  /** As {@linkcode Peer.arrivals}. */
+  departures = 0;
+  /** As {@linkcode Peer.arrivals}. */
+  stillIn = 0;
+  /** As {@linkcode Peer.arrivals}. */
+  stillOut = 0;
 
   /** A place without a connection. @param memory for its streams */
   constructor(readonly server: PeerServer, readonly index: number, readonly memory: StreamMemory) {}

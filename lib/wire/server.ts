@@ -20,15 +20,14 @@ import {
   answersWithData,
   carriesData,
   FRAME_BYTES,
-  FRAME_MAGIC,
   frameDataLength,
+  frameFault,
   frameMagic,
   frameOffset,
   frameSequence,
   frameSize,
   FrameType,
   frameType,
-  frameTypeName,
   MAX_FRAME_PAYLOAD,
   NO_SPACE_TEXT,
   putFrame,
@@ -36,6 +35,7 @@ import {
 } from "./frame.ts";
 
 import { Peer } from "./peer.ts";
+import { Shares, STANDSTILL_MS } from "./shares.ts";
 
 export type { FrameHandler, FrameServerOptions } from "./handler.ts";
 
@@ -79,7 +79,7 @@ export class FrameServer implements Completer {
   readonly #state: Uint8Array;
   readonly #freeSlots: Int32Array;
   #freeCount: number;
-  readonly #starved: Peer[] = [];
+  readonly #shares: Shares;
 
   /**
    * Listens at once.
@@ -111,6 +111,16 @@ export class FrameServer implements Completer {
     this.#state = new Uint8Array(depth);
     this.#freeSlots = new Int32Array(depth).map((_, i) => depth - 1 - i);
     this.#freeCount = depth;
+    this.#shares = new Shares(io, pool, this.#peers, {
+      depth,
+      connections: this.#max,
+      standstillMs: options.standstillMs ?? STANDSTILL_MS,
+      trusts: ({ index }) => this.#suspended || handler.trusts?.(index) === true,
+      drop: (peer, why) => {
+        this.#onProblem(new WireError(`closed a data connection: ${why}`));
+        peer.stream?.close();
+      },
+    });
     const { handed } = options;
     this.#suspended = handed !== undefined;
     this.#listener = handed?.listener ?? io.listen(address);
@@ -182,7 +192,7 @@ export class FrameServer implements Completer {
     while (stream.available >= FRAME_BYTES && !stream.congested && !stream.closing) {
       const at = stream.position;
       const type = frameType(view, at), size = frameSize(view, at), length = frameDataLength(view, at);
-      const problem = this.#examine(frameMagic(view, at), type, size, length);
+      const problem = frameFault(frameMagic(view, at), type, size, length, this.#maxPayload);
       if (problem !== undefined) {
         this.#onProblem(new WireError(`closed a data connection: ${problem}`));
         stream.close();
@@ -193,21 +203,12 @@ export class FrameServer implements Completer {
         if (!stream.discard(length)) return;
         continue;
       }
-      if (this.#freeCount === 0) {
-        stream.pause();
-        this.#starved.push(peer);
-        return;
-      }
+      if (!this.#shares.takeSlot(peer, stream)) return;
       const bytes = answersWithData(type) ? size : length;
       let buffer = NO_BUFFER;
       if (bytes > 0) {
-        buffer = this.pool.allocate(bytes);
-        if (buffer === NO_BUFFER) {
-          stream.pause();
-          if (!peer.waiting) this.pool.wait(peer);
-          peer.waiting = true;
-          return;
-        }
+        buffer = this.#shares.takeBuffer(peer, stream, bytes);
+        if (buffer === NO_BUFFER) return this.#shares.giveSlot(peer);
       }
       const slot = this.#freeSlots[--this.#freeCount];
       this.#sequence[slot] = frameSequence(view, at);
@@ -217,7 +218,6 @@ export class FrameServer implements Completer {
       this.#buffer[slot] = buffer;
       this.#peer[slot] = peer.index;
       this.#state[slot] = 1;
-      peer.pending++;
       stream.consume(FRAME_BYTES);
       if (length > 0) {
         peer.filling = slot;
@@ -227,30 +227,7 @@ export class FrameServer implements Completer {
       this.begin(slot);
     }
     // It was woken for a slot and did not take the last one: the next one's turn.
-    if (this.#freeCount > 0) this.#wake();
-  }
-
-  /** Lets the connection that has waited longest for a slot go on. */
-  #wake(): void {
-    let peer = this.#starved.shift();
-    while (peer && peer.stream === undefined) peer = this.#starved.shift();
-    peer?.stream?.resume();
-  }
-
-  /** What is wrong with a header, or undefined. */
-  #examine(magic: number, type: number, size: number, length: number): string | undefined {
-    if (magic !== FRAME_MAGIC) {
-      return `wrong magic 0x${magic.toString(16)}, expected 0x${FRAME_MAGIC.toString(16)}`;
-    }
-    if (length > this.#maxPayload) {
-      return `${
-        frameTypeName(type)
-      } with ${length} bytes of payload; at most ${this.#maxPayload} are accepted`;
-    }
-    if (answersWithData(type) && (size > this.#maxPayload || length > 0)) {
-      return `read of ${size} bytes with ${length} bytes of payload; at most ${this.#maxPayload} can be read at once`;
-    }
-    return undefined;
+    this.#shares.pass();
   }
 
   /** Hands a complete request to the handler. */
@@ -301,13 +278,10 @@ export class FrameServer implements Completer {
   /** Gives a slot and its buffer back; called when the reply was sent or is not needed. */
   release(slot: number): void {
     const buffer = this.#buffer[slot];
-    if (buffer !== NO_BUFFER) this.pool.release(buffer);
     this.#buffer[slot] = NO_BUFFER;
     this.#state[slot] = 0;
     this.#freeSlots[this.#freeCount++] = slot;
-    const peer = this.#peers[this.#peer[slot]];
-    peer.pending--;
-    if (this.#starved.length > 0) this.#wake();
+    this.#shares.give(this.#peers[this.#peer[slot]], buffer);
     if (this.#stopping) this.#settle();
   }
 
@@ -341,6 +315,7 @@ export class FrameServer implements Completer {
     this.io.adoptListener(this.#listener);
     for (const fd of this.#late.splice(0)) this.#connect(fd);
     for (const { stream } of this.#peers) stream?.go();
+    this.#shares.passAll();
     this.#accept();
   }
 
@@ -368,7 +343,8 @@ export class FrameServer implements Completer {
       this.#onProblem(new WireError(`data connection ended: ${errnoText(result)} (${errnoName(result)})`));
     }
     this.handler.onGone(peer.index);
-    if (this.#freeCount > 0) this.#wake();
+    peer.starved = false;
+    this.#shares.pass();
     if (this.#stopping) this.#settle();
   }
 

@@ -69,7 +69,9 @@ async function assertRefusals(cluster: Cluster): Promise<void> {
   assert.equal(negative.text, `EOF: Write of 512 bytes at offset -512 is beyond volume size ${VOLUME_BYTES}`);
   assert.equal((await frames.ask(FrameType.UNMAP, VOLUME_BYTES, 1)).type, FrameType.ERROR);
   const odd = await frames.ask(FrameType.READ, 100, 512);
-  assert.equal(odd.type, FrameType.ERROR);
+  assert.equal(odd.text, "Read of 512 bytes at offset 100: offset and length must be multiples of 512");
+  const short = await frames.ask(FrameType.WRITE, 512, 100, bytes(100, 1));
+  assert.equal(short.text, "Write of 100 bytes at offset 512: offset and length must be multiples of 512");
   assert.equal((await frames.ask(FrameType.PING, 0, 0)).type, FrameType.RESPONSE);
   assert.equal((await frames.ask(FrameType.FLUSH, 0, 0)).type, FrameType.RESPONSE);
 }

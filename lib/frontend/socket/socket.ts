@@ -179,7 +179,11 @@ export class SocketFrontend implements Frontend, FrameHandler {
   errorText(type: number, offset: number, size: number, result: number): string {
     if (result === -Errno.EINVAL) {
       const name = type === FrameType.READ ? "Read" : type === FrameType.UNMAP ? "unmap" : "Write";
-      return `EOF: ${name} of ${size} bytes at offset ${offset} is beyond volume size ${this.device.bytes}`;
+      const what = `${name} of ${size} bytes at offset ${offset}`;
+      if (offset >= 0 && offset + size <= this.device.bytes) {
+        return `${what}: offset and length must be multiples of ${SECTOR_BYTES}`;
+      }
+      return `EOF: ${what} is beyond volume size ${this.device.bytes}`;
     }
     return `${frameTypeName(type)} of ${size} bytes at offset ${offset}: ${errnoText(result)}`;
   }
