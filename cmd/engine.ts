@@ -6,7 +6,7 @@
 import "../lib/rpc/setup.ts";
 import { replicaBackend } from "../lib/engine/backend.ts";
 import { controllerHandlers } from "../lib/engine/control_service.ts";
-import { Controller, StartError } from "../lib/engine/controller.ts";
+import { Controller, type ControllerOptions, StartError } from "../lib/engine/controller.ts";
 import { HandoverGiver } from "../lib/engine/handover_giver.ts";
 import { HandoverTaker } from "../lib/engine/handover_taker.ts";
 import { MAX_REPLICAS, REPLICA_TIMEOUT_MS, SNAPSHOT_MAX_COUNT } from "../lib/engine/limits.ts";
@@ -69,6 +69,9 @@ interface GlobalFlags {
   readonly debug: boolean;
 }
 
+/** Settings that a call can change later. */
+type GivenSettings = Pick<ControllerOptions, "limits" | "unmapMark" | "rebuildSources">;
+
 const collect = (value: string, list: readonly string[]) => [...list, value];
 
 /** The command line. */
@@ -125,7 +128,10 @@ function commandLine() {
       "copies that a rebuild reads from at the same time, at most",
       String(MAX_REPLICAS),
     )
-    .action((volume: string, flags: Flags, command) => controller(volume, flags, command.optsWithGlobals()));
+    .action((volume: string, flags: Flags, command) => {
+      const given = (flag: keyof Flags) => command.getOptionValueSource(flag) !== "default";
+      return controller(volume, flags, command.optsWithGlobals(), settings(flags, given));
+    });
   clientCommands(root);
   return root;
 }
@@ -183,6 +189,19 @@ function rebuildSources({ rebuildSyncConcurrentLimit: text }: Flags): number {
   throw new UsageError(`--rebuild-sync-concurrent-limit ${text}: expected a whole number from 1`);
 }
 
+/** What the command line says, and no defaults: in a live upgrade the rest stays as it is. */
+function settings(flags: Flags, given: (flag: keyof Flags) => boolean): GivenSettings {
+  const count = snapshotCount(flags.snapshotMaxCount), sources = rebuildSources(flags);
+  return {
+    limits: {
+      ...(given("snapshotMaxCount") ? { count } : {}),
+      ...(given("snapshotMaxSize") ? { bytes: parseSize(flags.snapshotMaxSize || "0") } : {}),
+    },
+    ...(given("unmapMarkSnapChainRemoved") ? { unmapMark: flags.unmapMarkSnapChainRemoved } : {}),
+    ...(given("rebuildSyncConcurrentLimit") ? { rebuildSources: sources } : {}),
+  };
+}
+
 function timeoutMs(text: string): number {
   const seconds = Number(text);
   const good = Number.isInteger(seconds) && seconds >= TIMEOUT_SECONDS.least &&
@@ -209,7 +228,12 @@ function startThread(
   });
 }
 
-async function controller(volume: string, flags: Flags, global: GlobalFlags): Promise<void> {
+async function controller(
+  volume: string,
+  flags: Flags,
+  global: GlobalFlags,
+  settings: GivenSettings,
+): Promise<void> {
   checkFlags(volume, flags);
   if (global.debug) setLogLevel(Level.DEBUG);
   const log = getLogger({ volume });
@@ -243,8 +267,7 @@ async function controller(volume: string, flags: Flags, global: GlobalFlags): Pr
     frontendHost: host,
     ...(taker ? { takeover: taker } : {}),
     log,
-    limits: { count: snapshotCount(flags.snapshotMaxCount), bytes: parseSize(flags.snapshotMaxSize || "0") },
-    unmapMark: flags.unmapMarkSnapChainRemoved,
+    ...settings,
     wallClock: () => Date.now(),
     newName: () => crypto.randomUUID(),
     freezer,
@@ -310,7 +333,7 @@ async function serveVolume(
     services: [
       implement(
         controllerService,
-        controllerHandlers(control, () => performance.now(), rebuildSources(flags)),
+        controllerHandlers(control, () => performance.now()),
       ),
     ],
     identity: { role: "controller", ...identity },

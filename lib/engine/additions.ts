@@ -127,9 +127,10 @@ export class Additions {
 
   /** What it missed is known, and nothing but its head can differ. */
   async #canCatchUp(info: BackendInfo, source: BackendInfo): Promise<boolean> {
-    if (info.id === "" || info.rebuilding || info.generation !== this.host.generation) return false;
+    if (info.id === "" || info.rebuilding || info.generation === 0) return false;
     if (!sameChain(info, source)) return false;
-    return await this.host.copies.thread.call("missed", { id: info.id }) as boolean;
+    // Another engine that used it meanwhile would have recorded its own generation.
+    return await this.host.copies.thread.call("missed", { id: info.id }) === info.generation;
   }
 
   /** The system snapshot on all copies, and on the new one, with nothing in between. */

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 
 /** Bytes of a block: the unit in which replicas know what was written. */
 export const SET_BLOCK_BYTES = 4096;
@@ -19,6 +20,14 @@ export const MAX_PAGES = 2048;
 
 /** States of a chunk. */
 const EMPTY = 0, FULL = 1, MIXED = 2;
+
+/** A set as plain data, for another process. */
+export interface PackedSet {
+  /** Runs of chunks in the same state, in order: state (0 empty, 1 full, 2 some blocks) and count. */
+  readonly chunks: readonly (readonly [state: number, count: number])[];
+  /** The pages of the chunks of state 2, in order, base64. */
+  readonly pages: string;
+}
 
 /** See the module text. */
 export class BlockSet {
@@ -93,6 +102,48 @@ export class BlockSet {
     let last = first;
     while (last < end && last - first < most && this.has(last)) last++;
     return [Math.min(first, end), last - first];
+  }
+
+  /** Pages of memory it takes. */
+  get pages(): number {
+    return this.#pages.size;
+  }
+
+  /** The set as plain data. */
+  pack(): PackedSet {
+    const chunks: [number, number][] = [], pages: Uint8Array[] = [];
+    this.#states.forEach((state, chunk) => {
+      const last = chunks.at(-1), page = this.#pages.get(chunk);
+      if (last?.[0] === state) last[1]++;
+      else chunks.push([state, 1]);
+      if (state === MIXED && page) pages.push(page);
+    });
+    return { chunks, pages: Buffer.concat(pages).toString("base64") };
+  }
+
+  /**
+   * A set that another process packed.
+   * @param bytes of the volume
+   * @throws {RangeError} when it is none of a volume of this size
+   */
+  static unpack(bytes: number, packed: PackedSet): BlockSet {
+    const set = new BlockSet(bytes), pages = new Uint8Array(Buffer.from(packed.pages, "base64"));
+    let chunk = 0, at = 0;
+    for (const [state, count] of packed.chunks) {
+      const good = Number.isSafeInteger(count) && count > 0 && count <= set.#states.length - chunk;
+      if (!good || (state !== EMPTY && state !== FULL && state !== MIXED)) {
+        throw new RangeError(`a set of blocks with ${count} chunks of state ${state} at ${chunk}`);
+      }
+      set.#states.fill(state, chunk, chunk + count);
+      for (const end = chunk + count; chunk < end; chunk++) {
+        if (state === MIXED) set.#pages.set(chunk, pages.slice(at, at += CHUNK_PAGE_BYTES));
+        set.#count += set.#chunkCount(chunk);
+      }
+    }
+    if (chunk !== set.#states.length || at !== pages.length || set.#pages.size > set.maxPages) {
+      throw new RangeError(`a set of blocks with ${chunk} chunks and ${pages.length} bytes of pages`);
+    }
+    return set;
   }
 
   #change(from: number, to: number, add: boolean): void {

@@ -14,7 +14,6 @@ import {
 } from "../rpc/mod.ts";
 import type { VolumeChanges } from "./changes.ts";
 import type { Controller } from "./controller.ts";
-import { MAX_REPLICAS } from "./limits.ts";
 import type { Mode } from "./link.ts";
 import { MetricsWindow } from "./metrics_window.ts";
 import { versionOutput } from "./version.ts";
@@ -29,12 +28,10 @@ const MODES: Record<Mode, ptypes.ReplicaMode> = {
  * The handlers.
  *
  * @param clock monotonic milliseconds
- * @param sources copies that a rebuild reads from at the same time, at most; may be changed by a call
  */
 export function controllerHandlers(
   controller: Controller,
   clock: () => number,
-  sources: number = MAX_REPLICAS,
 ): Handlers<ControllerMethods> {
   const metrics = new MetricsWindow(clock);
   const volume = () => describe(controller);
@@ -82,7 +79,7 @@ export function controllerHandlers(
     },
     ...changeHandlers(controller.changes, volume),
     volumeIO: unimplemented,
-    ...rebuildHandlers(controller, replica, sources),
+    ...rebuildHandlers(controller, replica),
   };
 }
 
@@ -128,10 +125,10 @@ type ChangeMethod =
 
 /** The part that drivers of a rebuild call. */
 function rebuildHandlers(
-  { additions }: Controller,
+  controller: Controller,
   replica: (name: string) => ptypes.IControllerReplica,
-  sources: number,
 ): Pick<Handlers<ControllerMethods>, RebuildMethod> {
+  const { additions } = controller;
   return {
     controllerReplicaCreate: async (request) => {
       if (request.mode !== ptypes.ReplicaMode.WO) return unimplemented();
@@ -155,10 +152,10 @@ function rebuildHandlers(
     },
     replicaRebuildConcurrentSyncLimitSet: ({ limit }) => {
       if (limit <= 0) throw new RpcError(Code.UNKNOWN, `the limit must be above 0, not ${limit}`);
-      sources = limit;
+      controller.rebuildSources = limit;
       return {};
     },
-    replicaRebuildConcurrentSyncLimitGet: () => ({ limit: sources }),
+    replicaRebuildConcurrentSyncLimitGet: () => ({ limit: controller.rebuildSources }),
   };
 }
 

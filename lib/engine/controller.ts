@@ -17,7 +17,8 @@ import {
 } from "./controller_options.ts";
 import { CopyTable, type VolumeCalls } from "./copy_table.ts";
 import { type Candidate, elect, type Election } from "./election.ts";
-import { THREAD_TIMEOUT_MS } from "./limits.ts";
+import { adoptSettings } from "./handover_settings.ts";
+import { MAX_REPLICAS, THREAD_TIMEOUT_MS } from "./limits.ts";
 import type { Mode } from "./link.ts";
 import type { DialBody, StartBody, ThreadEvent, ThreadInfo } from "./thread.ts";
 
@@ -42,6 +43,8 @@ export class Controller {
   readonly changes: VolumeChanges;
   /** Copies that join. */
   readonly additions: Additions;
+  /** Copies that a rebuild reads from at the same time, at most. */
+  rebuildSources: number;
 
   /** Starts nothing yet. */
   constructor(readonly thread: VolumeCalls, readonly options: ControllerOptions) {
@@ -51,6 +54,7 @@ export class Controller {
     this.changes = new VolumeChanges(this);
     Object.assign(this.changes.limits, options.limits);
     this.changes.unmapMark = options.unmapMark ?? false;
+    this.rebuildSources = options.rebuildSources ?? MAX_REPLICAS;
     this.additions = new Additions(this);
   }
 
@@ -176,7 +180,8 @@ export class Controller {
 
   /** The last steps of a live upgrade. */
   async #takeOver(takeover: Takeover): Promise<void> {
-    const endpoint = await takeover.frontend(this.#frontend);
+    const endpoint = await takeover.frontend(this.#frontend), { settings } = takeover;
+    if (settings) adoptSettings(this, settings);
     await takeover.commit();
     this.#endpoint = endpoint;
     this.#frontendUp = endpoint !== "";

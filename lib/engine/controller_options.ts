@@ -8,6 +8,7 @@ import type { Backend, BackendInfo } from "./backend.ts";
 import type { Election, ElectionRules } from "./election.ts";
 import type { Freezer, SnapshotLimits } from "./changes.ts";
 import type { Copy } from "./copy_table.ts";
+import type { HandedSettings } from "./handover_messages.ts";
 import type { FrontendEvent } from "./thread.ts";
 
 /**
@@ -71,6 +72,8 @@ export interface Takeover {
   claim(prepared: readonly Opened[], unreachable: number): Promise<Election>;
   /** The volume has been started: makes the frontend from what was handed over. @returns its endpoint, "" for none */
   frontend(kind: string): Promise<string>;
+  /** What was set on the running engine after its start, if it says so; asked before the commit. */
+  readonly settings?: HandedSettings | undefined;
   /** The point of no return: from here on this engine is the volume's. */
   commit(): Promise<void>;
   /** The start failed before that: the running engine is to go on. */
@@ -109,10 +112,12 @@ export interface ControllerOptions extends ElectionRules {
   readonly allowMissing: boolean;
   /** Where replicas that fail are told. */
   readonly log: Logger;
-  /** Limits for snapshots at the start. */
+  /** Limits for snapshots at the start. What is not given here is taken over in a live upgrade; likewise the next two. */
   readonly limits?: Partial<SnapshotLimits>;
   /** Unmaps mark the snapshots below the head as removed, at the start. */
   readonly unmapMark?: boolean;
+  /** Copies that a rebuild reads from at the same time, at most, at the start. */
+  readonly rebuildSources?: number;
   /** Freezes file systems on the volume, where there can be any. */
   readonly freezer?: Freezer;
   /** Wall clock, milliseconds since 1970. */

@@ -11,6 +11,23 @@
  * | after that, before `taken` | the same: its generation is above the taker's, who can neither write nor adopt any more |
  * | after `taken` | is not concerned: the volume had an engine that died |
  *
+ * What an engine holds in memory, and what becomes of it:
+ *
+ * | what | at an upgrade |
+ * |---|---|
+ * | requests, clients, what was received of them | the frontend comes to rest; its parcel has the rest (`Parcel`) |
+ * | who the members are | in the parcel; recorded anew with the next generation |
+ * | what copies missed that are away (`Journals`) | handed over up to a bound; beyond it the taker is told that it is lost, and such a copy is rebuilt |
+ * | dirty regions and their clock | the map is handed over; a region is cleaned in the taker's time |
+ * | copies may differ, reads go to one | handed over, with the order of the copies, so that hosts go on reading the same one; making them equal begins anew from the regions that the copies recorded. Refused with other replica processes: closing would say that they are equal |
+ * | a copy that is being filled or rebuilt, what was trimmed behind it | refused: what it got so far is known here only |
+ * | a snapshot, a revert, an addition or removal of a copy | its end is waited for: all have one order (`CopyTable.exclusively`) |
+ * | an expansion | refused while it runs; how the last one ended is handed over |
+ * | limits for snapshots, the mark of unmaps, sources of a rebuild | handed over; the taker's own command line goes before |
+ * | time-outs, the local replica, what frontends are made of | the taker's command line |
+ * | why copies are out | not handed over: the taker knows only the copies it was started with |
+ * | counters for metrics | begin at zero |
+ *
  * Where the taker has other replica processes on the same directories, the giver closes its own before step 3, and
  * closes the taker's before it opens its own again.
  *
@@ -23,6 +40,7 @@ import { type Backend, plainReason } from "./backend.ts";
 import type { Controller } from "./controller.ts";
 import type { VolumeCalls } from "./copy_table.ts";
 import { HANDOVER_FORMAT, HandoverChannel, type ParcelMessage, type Want } from "./handover_messages.ts";
+import { settingsOf } from "./handover_settings.ts";
 import type { Packed } from "./handover_thread.ts";
 import { THREAD_TIMEOUT_MS } from "./limits.ts";
 import type { StartBody } from "./thread.ts";
@@ -196,6 +214,7 @@ export class HandoverGiver {
       ...packed.record,
       complete: packed.complete,
       readsFromOne: packed.readsFromOne,
+      settings: settingsOf(control),
       frontend: up
         ? { kind, endpoint, host: control.options.frontendHost?.give(kind) ?? null }
         : { kind: "", endpoint: "", host: null },

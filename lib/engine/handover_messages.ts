@@ -21,6 +21,7 @@
  * @module
  */
 import { closeAll, type Passed, readable, receive, send } from "../io/passing.ts";
+import type { PackedJournal } from "./journals.ts";
 
 /** Version of the messages. Raised only when an older taker or giver could not work with what is new. */
 export const HANDOVER_FORMAT = 1;
@@ -65,12 +66,28 @@ export interface ParcelMessage {
   readonly revision: number;
   /** Identifiers of the complete copies. */
   readonly members: readonly string[];
-  /** Names of the complete copies. */
+  /** Names of the complete copies, in the order in which they are read from. */
   readonly complete: readonly string[];
-  /** Copies may differ. */
+  /** Copies may differ: reads go to the first of `complete`. */
   readonly readsFromOne: boolean;
+  /** What was set while the volume ran; absent from older engines. */
+  readonly settings?: HandedSettings;
   /** The frontend: its kind ("" for none), where hosts find it, and the host's share of it. */
   readonly frontend: { readonly kind: string; readonly endpoint: string; readonly host: unknown };
+}
+
+/** Settings that a call may have changed since the engine was started. The taker's own flags go before them. */
+export interface HandedSettings {
+  /** Limit for snapshots. */
+  readonly snapshotMaxCount: number;
+  /** Limit for their bytes; 0 = none. */
+  readonly snapshotMaxSize: number;
+  /** An unmap marks the snapshots below the head as removed. */
+  readonly unmapMark: boolean;
+  /** Copies that a rebuild reads from at the same time, at most. */
+  readonly rebuildSources: number;
+  /** What went wrong with the last expansion, and when; "". */
+  readonly expansion: { readonly error: string; readonly failedAt: string };
 }
 
 /** What is too long for a message. */
@@ -81,6 +98,8 @@ export interface Baggage {
   readonly frontend: unknown;
   /** Dirty regions, base64. */
   readonly regions: string;
+  /** What copies missed that are away; absent from older engines. */
+  readonly journals?: readonly PackedJournal[];
 }
 
 /** Any of them. */

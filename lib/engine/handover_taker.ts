@@ -17,8 +17,14 @@ import { type Backend, plainReason } from "./backend.ts";
 import { type FrontendHost, type Opened, StartError, type Takeover } from "./controller_options.ts";
 import type { VolumeCalls } from "./copy_table.ts";
 import { elect, type Election, type ElectionRules } from "./election.ts";
-import { HANDOVER_FORMAT, HandoverChannel, type ParcelMessage, type Received } from "./handover_messages.ts";
-import type { UnpackBody } from "./handover_thread.ts";
+import {
+  type HandedSettings,
+  HANDOVER_FORMAT,
+  HandoverChannel,
+  type ParcelMessage,
+  type Received,
+} from "./handover_messages.ts";
+import type { UnpackBody, Unpacked } from "./handover_thread.ts";
 import { THREAD_TIMEOUT_MS } from "./limits.ts";
 import type { DialBody } from "./thread.ts";
 
@@ -146,7 +152,9 @@ export class HandoverTaker implements Takeover {
         name: backend.name,
         unclean: false,
         lostUnflushed: false,
-      }));
+      }))
+      // Where copies may differ, hosts have seen what the first one holds: it stays the first.
+      .sort((a, b) => order(parcel, a.name, a.id) - order(parcel, b.name, b.id));
     const election = elect(candidates, {
       ...rules,
       bytes: parcel.bytes,
@@ -197,11 +205,19 @@ export class HandoverTaker implements Takeover {
       memory: this.#memory,
       descriptors: this.#descriptors,
     };
-    await thread.call("unpack", body, THREAD_TIMEOUT_MS);
+    const { lost = [] } = await thread.call("unpack", body, THREAD_TIMEOUT_MS) as Unpacked;
+    for (const id of lost) {
+      this.log.warn("a copy that is away has missed more than is handed over; it must be rebuilt", { id });
+    }
     closeAll([this.#memory]);
     this.#memory = -1;
     if (parcel.frontend.kind !== "") host?.take(kind, parcel.frontend.host);
     return parcel.frontend.endpoint;
+  }
+
+  /** See {@linkcode Takeover.settings}. */
+  get settings(): HandedSettings | undefined {
+    return this.#parcel?.settings;
   }
 
   /** See {@linkcode Takeover.commit}. */
@@ -235,6 +251,12 @@ export class HandoverTaker implements Takeover {
     this.channel.close();
     this.#with.host?.forget();
   }
+}
+
+/** Where the running engine has a copy in the order in which it reads; other replica processes are known by their copy. */
+function order({ complete, members }: ParcelMessage, name: string, id: string): number {
+  const at = complete.indexOf(name);
+  return at >= 0 ? at : members.includes(id) ? members.indexOf(id) : complete.length;
 }
 
 /** A replica as it is now. */

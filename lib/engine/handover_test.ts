@@ -9,6 +9,7 @@ import {
   type HandoverMessage,
   type ParcelMessage,
 } from "./handover_messages.ts";
+import { adoptSettings, type SettingsHolder, settingsOf } from "./handover_settings.ts";
 import { HandoverTaker } from "./handover_taker.ts";
 
 const log = createLogger({ level: Level.ERROR, format: "json", wallClock: () => 0, write: () => {} });
@@ -88,7 +89,7 @@ async function greeted(
     salvage: false,
     upgrade: true,
   };
-  const thread = { call: (kind: string) => (calls.push(kind), Promise.resolve()) };
+  const thread = { call: (kind: string) => (calls.push(kind), Promise.resolve({})) };
   taker.use({ thread, rules, frontend: "nbd", frontendOptions: {}, host: undefined });
   return [taker, channel, calls];
 }
@@ -162,6 +163,54 @@ Deno.test("the members of the parcel are taken, with the next generation", () =>
     assert.ok(taker.listener !== undefined);
     closeAll([taker.listener]);
   }));
+
+Deno.test("the copy that hosts read from while copies may differ stays the first, and settings are told", () =>
+  withGiver(async (giver, connect) => {
+    const [taker, channel] = await greeted(giver, connect);
+    const claim = taker.claim(THREE, 0),
+      settings = {
+        snapshotMaxCount: 7,
+        snapshotMaxSize: 4096,
+        unmapMark: true,
+        rebuildSources: 2,
+        expansion: { error: "some could not", failedAt: "2026-01-02T03:04:05Z" },
+      };
+    await channel.next(5000);
+    const complete = ["tcp://r:2", "tcp://r:1"];
+    channel.say({ ...PARCEL, members: ["b", "a"], complete, readsFromOne: true, settings });
+    const election = await claim;
+    assert.deepEqual([election.chosen.map(({ name }) => name), election.unclean], [complete, true]);
+    assert.deepEqual(taker.settings, settings);
+    taker.fail("");
+  }));
+
+Deno.test("settings that calls made go on in the new engine, those of its own command line go before", () => {
+  const holder = (options: SettingsHolder["options"]): SettingsHolder => ({
+    changes: {
+      limits: { count: 250, bytes: 0, ...options.limits },
+      unmapMark: options.unmapMark ?? false,
+      expansion: { running: false, error: "", failedAt: "" },
+    },
+    rebuildSources: options.rebuildSources ?? 16,
+    options,
+  });
+  const old = holder({});
+  Object.assign(old.changes.limits, { count: 9, bytes: 8192 });
+  old.changes.unmapMark = true;
+  old.changes.expansion = { running: true, error: "no", failedAt: "then" };
+  old.rebuildSources = 3;
+  const plain = holder({}), told = holder({ limits: { bytes: 0 }, unmapMark: false, rebuildSources: 1 });
+  adoptSettings(plain, settingsOf(old));
+  adoptSettings(told, settingsOf(old));
+  assert.deepEqual(settingsOf(plain), settingsOf(old));
+  assert.equal(plain.changes.expansion.running, false);
+  assert.deepEqual(settingsOf(told), {
+    ...settingsOf(old),
+    snapshotMaxSize: 0,
+    unmapMark: false,
+    rebuildSources: 1,
+  });
+});
 
 Deno.test("a refusal is told with its reason; one that takes it back at the last moment is obeyed", () =>
   withGiver(async (giver, connect) => {

@@ -54,6 +54,12 @@ export interface UnpackBody {
   readonly descriptors: readonly number[];
 }
 
+/** Answer of `unpack`. */
+export interface Unpacked {
+  /** Identifiers of copies that are away and missed more than could be handed over: they must be rebuilt. */
+  readonly lost: readonly string[];
+}
+
 /** The calls of the main thread that belong to a live upgrade. */
 export function handoverHandlers(host: HandoverHost): Handlers {
   const { io, volume } = host;
@@ -72,11 +78,12 @@ export function handoverHandlers(host: HandoverHost): Handlers {
       const { kind, options, memory, descriptors } = body as UnpackBody;
       const baggage = JSON.parse(new TextDecoder().decode(readMemory(memory))) as Baggage;
       volume.regions.adopt(new Uint8Array(Buffer.from(baggage.regions, "base64")));
+      const lost = volume.journals.adopt(baggage.journals ?? [], volume.bytes, io.now());
       if (kind !== "") {
         const handed = { state: baggage.frontend, descriptors };
         host.frontend = host.makeFrontend(baggage.served, { ...options as object, handed }, volume);
       }
-      reply.ok();
+      reply.ok({ lost } satisfies Unpacked);
     },
     resume: (_body, reply) => {
       host.frontend?.resume();
@@ -119,6 +126,7 @@ class Rest implements Completer {
         served: frontend?.kind ?? "",
         frontend: parcel?.state ?? null,
         regions: Buffer.from(volume.regions.map()).toString("base64"),
+        journals: volume.journals.pack(this.io.now()),
       };
       const packed: Packed = {
         memory: memoryOf(new TextEncoder().encode(JSON.stringify(baggage))),

@@ -47,7 +47,7 @@ export class Joining {
     return {
       rebuild: (body, reply) => this.#rebuild(body as RebuildBody, reply),
       missed: (body, reply) =>
-        reply.ok(this.volume.journals.knows((body as { id: string }).id, this.io.now())),
+        reply.ok(this.volume.journals.leftAt((body as { id: string }).id, this.io.now())),
       admitLayered: (body, reply) => {
         const link = this.volume.replicas.find((body as { name: string }).name);
         this.#whenReady(link, reply, () => {

@@ -78,6 +78,12 @@ export const HOLD_TIMEOUT_MS = 20_000;
 /** Longest outage of a copy after which only what it missed is copied, milliseconds, by default. */
 export const OUTAGE_WINDOW_MS: number = 10 * 60_000;
 
+/**
+ * Most pages of block sets (4 KiB each) of what copies missed that a live upgrade hands over: 16 MiB, as much as two
+ * copies may have missed at most.
+ */
+export const HANDED_PAGES = 4096;
+
 /** Most snapshots of a volume that are not marked as removed (Longhorn: 250). */
 export const SNAPSHOT_MAX_COUNT = 250;
 

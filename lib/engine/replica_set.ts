@@ -22,7 +22,7 @@ export interface ReplicaView {
 export class ReplicaSet {
   /** Links that get changes: RW and WO. Like the next two, rebuilt when a mode changes. */
   writers: readonly Link[] = [];
-  /** Complete copies (RW), in order. */
+  /** Complete copies (RW), in the order of their admission: while copies may differ, the first is read from. */
   readers: readonly Link[] = [];
   /** Those of the readers that reads go to: the local one if there is one. */
   preferred: readonly Link[] = [];
@@ -30,7 +30,7 @@ export class ReplicaSet {
   readersMask = 0;
   readonly #links: (Link | undefined)[] = new Array(MAX_REPLICAS).fill(undefined);
   readonly #memories: (LinkMemory | undefined)[] = new Array(MAX_REPLICAS).fill(undefined);
-  #admitted = 0;
+  #admitted: readonly Link[] = [];
   #removed = 0;
   #gone = 0;
 
@@ -90,7 +90,7 @@ export class ReplicaSet {
     const link = this.find(name);
     if (!link.up) throw new RangeError(`replica ${name} is not connected: ${link.reason || "still dialing"}`);
     link.mode = mode;
-    this.#admitted |= link.bit;
+    this.#admitted = [...this.#admitted.filter((other) => other !== link), link];
     this.#regroup();
   }
 
@@ -105,10 +105,10 @@ export class ReplicaSet {
 
   /** A link went down. @returns true when it took part in the volume */
   drop(link: Link, reason: string): boolean {
-    const tookPart = (this.#admitted & link.bit) !== 0;
+    const tookPart = this.#admitted.includes(link);
     link.mode = "ERR";
     link.reason = reason;
-    this.#admitted &= ~link.bit;
+    this.#admitted = this.#admitted.filter((other) => other !== link);
     this.#regroup();
     return tookPart;
   }
@@ -141,7 +141,7 @@ export class ReplicaSet {
   }
 
   #regroup(): void {
-    const admitted = this.all().filter((link) => (this.#admitted & link.bit) !== 0 && link.up);
+    const admitted = this.#admitted.filter((link) => link.up);
     this.writers = admitted.filter((link) => link.mode !== "ERR");
     this.readers = admitted.filter((link) => link.mode === "RW");
     this.readersMask = this.readers.reduce((mask, link) => mask | link.bit, 0);

@@ -202,7 +202,7 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
   }
 
   #read(slot: number): void {
-    const s = this.slots, readers = this.replicas.preferred;
+    const s = this.slots, readers = this.turns.single ? this.replicas.readers : this.replicas.preferred;
     if (readers.length === 0) {
       return this.#answerLater(slot, s.result[slot] < 0 ? s.result[slot] : -Errno.EIO);
     }

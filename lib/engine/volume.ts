@@ -146,7 +146,14 @@ export class Volume extends Requests implements BlockDevice, MembershipHost {
   /** From now on it is noted what a copy misses: everything under way, and what comes. */
   #openJournal(link: Link): void {
     if (link.id === "") return;
-    const set = this.journals.open(link.id, this.bytes, this.io.now(), link.catchingUp), s = this.slots;
+    const set = this.journals.open(
+        link.id,
+        this.record.generation,
+        this.bytes,
+        this.io.now(),
+        link.catchingUp,
+      ),
+      s = this.slots;
     for (let slot = 0; slot < SLOTS; slot++) {
       if (s.state[slot] === SlotState.FREE || !changes(s.op[slot])) continue;
       set.addTouched(s.offset[slot], s.length[slot]);

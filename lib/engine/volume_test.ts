@@ -30,6 +30,28 @@ Deno.test("a read goes to the replica on this machine while it has one", () => {
   assert.ok(bench.replicas[0].count(FrameType.READ) >= 4 && bench.replicas[2].count(FrameType.READ) >= 4);
 });
 
+Deno.test("while copies may differ, reads go to the copy that the others are made equal to, not to the local one", () => {
+  using bench = new Bench({ local: "tcp://r2:10000" });
+  bench.volume.turns.single = true;
+  for (let i = 0; i < 20; i++) bench.ask(Op.READ, 0, 512);
+  assert.deepEqual(bench.replicas.map((r) => r.count(FrameType.READ)), [20, 0, 0]);
+});
+
+Deno.test("the first copy to be admitted is the first to be read from, wherever it was dialed", () => {
+  using bench = new Bench({ bare: true });
+  for (const replica of bench.replicas) bench.dial(replica);
+  bench.until("connections", () => bench.connected.length === 3);
+  bench.enter(() => {
+    for (const { name } of bench.replicas.toReversed()) bench.volume.admit(name, "RW");
+    bench.volume.turns.single = true;
+    bench.volume.start(1);
+  });
+  bench.until("the members", () => bench.recorded.length > 0);
+  assert.deepEqual(bench.recorded[0].members, ["id-r3", "id-r2", "id-r1"]);
+  for (let i = 0; i < 5; i++) bench.ask(Op.READ, 0, 512);
+  assert.deepEqual(bench.replicas.map((r) => r.count(FrameType.READ)), [0, 0, 5]);
+});
+
 Deno.test("unmaps, flushes and durable writes go to every replica", () => {
   using bench = new Bench();
   bench.ask(Op.WRITE, 0, 8192, 0x22);

@@ -52,6 +52,7 @@ const sum = {
   grown: 0,
   upgraded: 0,
   returned: 0,
+  handed: 0,
   layered: 0,
   events: 0,
 };
@@ -77,7 +78,7 @@ for (let seed = first; seed < first + count; seed++) {
 const seconds = (performance.now() - started) / 1000;
 console.log(
   `${count} seeds in ${seconds.toFixed(1)} s: ${sum.lives} lives of the engine, ${sum.faults} faults, ` +
-    `${sum.rebuilt} copies rebuilt, ${sum.returned} returned, ${sum.layered} rebuilt with snapshots, ` +
+    `${sum.rebuilt} copies rebuilt, ${sum.returned} returned (${sum.handed} after an upgrade), ${sum.layered} rebuilt with snapshots, ` +
     `${sum.snapshots} snapshots, ${sum.purged} purges, ${sum.grown} expansions, ${sum.upgraded} upgrades, ` +
     `${sum.good} requests answered well and ${sum.failed} with an error, ${sum.events} events`,
 );

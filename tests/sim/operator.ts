@@ -52,11 +52,12 @@ export class Operator {
   /** See {@linkcode Operator.wanted}. */
   reached: number;
   /** What it did, for the summary. */
-  done: { snapshots: number; grown: number; purged: number; returned: number; layered: number } = {
+  done = {
     snapshots: 0,
     grown: 0,
     purged: 0,
     returned: 0,
+    handed: 0,
     layered: 0,
   };
   #count = 0;
@@ -177,21 +178,26 @@ export class Operator {
 
   /** A copy failed: it is brought back in one of the ways there are. */
   async bringBack(replica: SimReplica): Promise<void> {
-    const { random, controller, calls } = this.scene;
-    if (!controller?.started) return;
+    const { random, calls } = this.scene, before = this.scene.controller;
+    if (!before?.started) return;
     try {
-      await controller.removeReplica(replica.name);
+      await before.removeReplica(replica.name);
       replica.host.boot();
       this.scene.calm(replica);
       replica.kill();
       const erase = random.chance(0.5);
       await calls.sleep(LINGER_MS + random.unit() * OUTAGE_MS);
-      if (replica.alive || !replica.host.up || this.scene.controller !== controller) return;
+      // It may be another one by now: what the copy missed was handed over.
+      const { controller } = this.scene;
+      if (replica.alive || !replica.host.up || !controller?.started || controller.replicas().length === 0) {
+        return;
+      }
       if (erase) replica.wipe(controller.bytes);
       else replica.start();
       if (random.chance(0.5)) {
         await controller.addReplica(replica.name, false);
         if (!erase) this.done.returned++;
+        if (!erase && controller !== before) this.done.handed++;
       } else {
         await this.rebuild(controller, replica);
         this.done.layered++;

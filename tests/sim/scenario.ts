@@ -47,6 +47,8 @@ export interface Outcome {
   readonly purged: number;
   /** Copies that came back and got what they missed. */
   readonly returned: number;
+  /** Of those, the ones that came back to an engine that had taken the volume over meanwhile. */
+  readonly handed: number;
   /** Copies that were rebuilt with their snapshots. */
   readonly layered: number;
   /** Events of the world. */
@@ -130,6 +132,10 @@ class Scenario implements FaultScene, OperatorScene, UpgradeScene {
     }
     if (event.event === "failed" && this.random.chance(0.6)) {
       this.cluster.schedule(this.random.unit() * 50, () => void this.operator.bringBack(replica));
+      // An engine that comes while it is away is to know what it missed.
+      if (this.random.chance(0.3)) {
+        this.cluster.schedule(this.random.unit() * 200, () => void upgrade(this));
+      }
     }
   }
 

@@ -7,7 +7,7 @@
 import type { Controller } from "../../lib/engine/controller.ts";
 import type { Opened, Takeover } from "../../lib/engine/controller_options.ts";
 import { elect, type Election } from "../../lib/engine/election.ts";
-import type { Packed } from "../../lib/engine/handover_thread.ts";
+import type { Packed, UnpackBody } from "../../lib/engine/handover_thread.ts";
 import { closeAll } from "../../lib/io/passing.ts";
 import type { ThreadEvent } from "../../lib/engine/thread.ts";
 import type { SimCluster, SimHost } from "../../lib/io/sim/mod.ts";
@@ -18,7 +18,7 @@ import { type Calls, SimEngine } from "./machine.ts";
 const REST_MS = 3000;
 
 /** The side of the engine that comes. */
-export class SimTakeover implements Takeover {
+export class SimTakeover implements Takeover, Disposable {
   #packed: Packed | undefined;
   #generation = 0;
   readonly #backends: Opened["backend"][] = [];
@@ -43,12 +43,12 @@ export class SimTakeover implements Takeover {
   async claim(prepared: readonly Opened[], unreachable: number): Promise<Election> {
     this.from.hand().leaving(true);
     const packed = await this.old.call("suspend", { graceMs: REST_MS }) as Packed;
-    closeAll([packed.memory]);
     this.#packed = packed;
     this.#generation = packed.record.generation;
     const now = await Promise.all(
       prepared.map(async ({ backend }) => ({ backend, info: await backend.get() })),
     );
+    const order = ({ name }: { readonly name: string }) => packed.complete.indexOf(name);
     const election = elect(
       now.map(({ backend, info }) => ({
         ...info,
@@ -57,7 +57,7 @@ export class SimTakeover implements Takeover {
         name: backend.name,
         unclean: false,
         lostUnflushed: false,
-      })),
+      })).sort((a, b) => order(a) - order(b)),
       {
         bytes: this.from.bytes,
         currentBytes: 0,
@@ -74,9 +74,16 @@ export class SimTakeover implements Takeover {
     };
   }
 
-  /** There is no frontend. */
-  frontend(): Promise<string> {
-    return Promise.resolve("");
+  /** There is no frontend; the volume thread takes what was packed. */
+  async frontend(): Promise<string> {
+    const body: UnpackBody = { kind: "", options: {}, memory: this.#packed?.memory ?? -1, descriptors: [] };
+    await this.next.call("unpack", body);
+    return "";
+  }
+
+  /** The memory that was passed, as processes let go of it at their end. */
+  [Symbol.dispose](): void {
+    if (this.#packed) closeAll([this.#packed.memory]);
   }
 
   /** See {@linkcode Takeover.commit}. */
@@ -142,7 +149,8 @@ export async function upgrade(scene: UpgradeScene): Promise<void> {
   client.pause();
   while (!client.quiet && running.alive) await calls.sleep(1);
   if (!running.alive || scene.controller !== controller) return;
-  const takeover = new SimTakeover(controller, old, next), taker = scene.newController(next, takeover);
+  using takeover = new SimTakeover(controller, old, next);
+  const taker = scene.newController(next, takeover);
   try {
     if (controller.replicas().some(({ mode }) => mode === "WO")) throw new Error("a copy is being filled");
     await controller.copies.exclusively(async () => {
