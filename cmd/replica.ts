@@ -5,7 +5,7 @@
  */
 import "../lib/rpc/setup.ts";
 import { VolumeThread } from "../lib/io/mailbox.ts";
-import { getLogger, Level, setLogLevel } from "../lib/log/log.ts";
+import { getLogger, Level, type Logger, setLogLevel } from "../lib/log/log.ts";
 import type { ReplicaOptions } from "../lib/replica/host.ts";
 import { replicaHandlers } from "../lib/replica/service.ts";
 import { SyncAgent } from "../lib/replica/sync/agent.ts";
@@ -45,8 +45,15 @@ interface Flags {
 /** Time to close a directory at the end: everything is synced; milliseconds. */
 const STOP_TIMEOUT_MS = 5 * 60_000;
 
-/** How long an orphaned replica waits for its engine to leave, and how often it looks; milliseconds. */
-const ORPHAN_MS = 60_000, ORPHAN_LOOK_MS = 100;
+/**
+ * How long a replica that is told to end waits for its engine to leave, milliseconds: an engine gives users of its
+ * device five seconds, and writes back what file systems hold. The second signal ends it at once.
+ */
+const LEAVE_MS = 15_000;
+/** The same for one whose parent has died: its engine is told by that only, and nobody waits for the end. */
+const ORPHAN_MS = 60_000;
+/** How late the answer to that may come, milliseconds. */
+const LEAVE_SLACK_MS = 10_000;
 
 /** The command line. */
 function commandLine() {
@@ -174,13 +181,12 @@ function bootId(): string {
   return Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim();
 }
 
-/** Lets the engine, which is orphaned too, leave first: a copy that goes before it counts as failed. */
-async function untilClosed(thread: VolumeThread): Promise<void> {
-  const deadline = performance.now() + ORPHAN_MS;
-  while (performance.now() < deadline) {
-    const { state } = await thread.call("get") as { state?: string };
-    if (state === "closed") return;
-    await new Promise((resolve) => setTimeout(resolve, ORPHAN_LOOK_MS));
+/** Lets the engine, which is told to end at the same moment as a rule, leave first. */
+async function untilLeft(thread: VolumeThread, graceMs: number, log: Logger): Promise<void> {
+  if (await thread.call("inUse") !== true) return;
+  log.info("waits for the engine to leave", { at_most_ms: graceMs });
+  if (await thread.call("awaitLeave", { graceMs }, graceMs + LEAVE_SLACK_MS) === true) {
+    log.warn("leaves before its engine, for which it is a failed copy from now on");
   }
 }
 
@@ -217,7 +223,7 @@ async function replica(directory: string, flags: Flags): Promise<void> {
     const signal = await Promise.race([ending, died]);
     died.catch(() => {});
     log.info("closing", { signal });
-    if (signal === "orphaned") await untilClosed(thread);
+    await untilLeft(thread, signal === "orphaned" ? ORPHAN_MS : LEAVE_MS, log);
     agent?.close();
     await agentServer?.close();
     await thread.call("stop", {}, STOP_TIMEOUT_MS);

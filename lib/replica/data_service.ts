@@ -127,6 +127,11 @@ export class DataService implements FrameHandler {
     return this.#generation;
   }
 
+  /** True while anybody has a data connection. */
+  get connected(): boolean {
+    return this.#connected.includes(1);
+  }
+
   /** Serves an open directory from now on, or none. @param state for answers to pings */
   use(store: ReplicaStore | undefined, state: string): void {
     this.io.cancel(this.#timer);

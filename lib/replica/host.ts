@@ -22,6 +22,9 @@ import { IDLE_POLL_MS, Quiet } from "./quiet.ts";
 import { deleteReplica } from "./remove.ts";
 import { DiskStore } from "./store.ts";
 
+/** How often is looked whether an engine has left, milliseconds. */
+const LEAVE_LOOK_MS = 20;
+
 /** How a replica process serves its directory. */
 export interface ReplicaOptions {
   /** Absolute path of the replica directory. */
@@ -121,6 +124,10 @@ export class ReplicaHost implements Completer {
         const { generation } = body as Record<string, unknown>;
         if (typeof generation === "number") this.#refuseOld(generation);
         this.close(true, (error) => error === undefined ? reply.ok(this.describe()) : reply.error(error));
+      },
+      inUse: (_body, reply) => reply.ok(this.inUse),
+      awaitLeave: (body, reply) => {
+        this.awaitLeave(Number((body as { graceMs: number }).graceMs), () => reply.ok(this.inUse));
       },
       delete: settled((done) =>
         this.close(true, (error) => {
@@ -287,6 +294,26 @@ export class ReplicaHost implements Completer {
   describe(): ReplicaDescription {
     if (this.#disk) return describeOpen(this.#disk, this.#id, this.#lostUnflushed);
     return describeClosed(ReplicaDisk.inspect(this.io, this.options.directory), this.#id, this.options);
+  }
+
+  /** True while an engine uses the directory. */
+  get inUse(): boolean {
+    return this.#disk !== undefined && !this.#closing && this.#service.connected;
+  }
+
+  /**
+   * Lets an engine that uses the directory close it, for a while. When a machine goes down, engine and copies are told
+   * to end at the same moment: a copy that goes first counts as failed, and is not believed at the next start.
+   */
+  awaitLeave(graceMs: number, done: () => void): void {
+    const until = this.io.now() + graceMs;
+    const look: Completer = {
+      complete: () => {
+        if (!this.inUse || this.io.now() >= until) done();
+        else this.io.timer(LEAVE_LOOK_MS, look, 0);
+      },
+    };
+    look.complete(0, 0);
   }
 
   /** Stops serving: connections end, the directory is closed in order. */

@@ -192,3 +192,37 @@ testWorlds(
     }
   },
 );
+
+testWorlds(
+  "one that is to end waits until its engine has closed it or is gone, and no longer than it may",
+  (io, parent) => {
+    using setup = setUp(io, parent);
+    const { call, host } = setup;
+    const wait = (graceMs: number) => {
+      const waiting = { over: false };
+      host.awaitLeave(graceMs, () => waiting.over = true);
+      return waiting;
+    };
+    assert.ok(wait(60_000).over, "nobody uses it");
+    call("create", { bytes: BYTES });
+    call("open", { expectedBytes: 0 });
+    assert.ok(wait(60_000).over, "it is open, but no engine is connected");
+    const engine = setup.connect();
+    adopt(engine, 1);
+    const closed = wait(60_000), late = wait(1);
+    assert.ok(!closed.over);
+    until(io, "the end of its time", () => late.over);
+    assert.ok(!closed.over && host.inUse);
+    call("close", { generation: 1 });
+    until(io, "the engine's farewell", () => closed.over);
+    assert.equal(call("get").dirty, false);
+    call("open", { expectedBytes: 0 });
+    const next = setup.connect();
+    adopt(next, 2);
+    engine.end();
+    const gone = wait(60_000);
+    assert.ok(!gone.over);
+    next.end();
+    until(io, "the end of its connections", () => gone.over);
+  },
+);
