@@ -10,15 +10,8 @@ import { createHash } from "node:crypto";
 import { type AzurePage, parseAzurePage } from "./azblob_page.ts";
 import { sharedKey } from "./azblob_sign.ts";
 import { CredentialError, type Credentials } from "./credentials.ts";
-import {
-  DEFAULT_TIMES,
-  HttpClient,
-  HttpError,
-  type HttpReply,
-  type HttpTimes,
-  MAX_ANSWER_BYTES,
-  MAX_OBJECT_BYTES,
-} from "./http.ts";
+import { DEFAULT_TIMES, HttpClient, type HttpTimes, MAX_ANSWER_BYTES, MAX_OBJECT_BYTES } from "./http.ts";
+import { HttpError, type HttpReply } from "./http_message.ts";
 import { entryOf, folderPrefix, namesBelow, unlessMissing } from "./object_store.ts";
 import { checkPath } from "./paths.ts";
 import { DEFAULT_RETRY, forEachOf, type RetryOptions, withRetries } from "./retry.ts";

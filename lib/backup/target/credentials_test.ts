@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { tempDir } from "../../../tests/support/temp.ts";
 import { CredentialError, Credentials } from "./credentials.ts";
-import { bypassesProxy } from "./http.ts";
+import { bypassesProxy } from "./http_proxy.ts";
 
 Deno.test("credentials are read from the environment and do not show themselves", () => {
   const environment: Record<string, string> = {

@@ -6,7 +6,7 @@
 import { openAzure } from "./azblob.ts";
 import type { Credentials } from "./credentials.ts";
 import { openDirectory } from "./directory.ts";
-import { HttpError } from "./http.ts";
+import { HttpError } from "./http_message.ts";
 import { openS3 } from "./s3.ts";
 import { openShare, type ShareMounter } from "./share.ts";
 import { type Target, TargetError } from "./target.ts";

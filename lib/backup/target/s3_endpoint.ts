@@ -72,6 +72,7 @@ const CAUSES: Readonly<Record<string, string>> = {
 /** Refusals that come with a status that does not say it, and go away by themselves. */
 const PASSING = new Set([
   "BadDigest",
+  "XAmzContentSHA256Mismatch",
   "IncompleteBody",
   "RequestTimeout",
   "SlowDown",

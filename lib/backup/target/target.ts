@@ -31,8 +31,13 @@ export interface Target extends AsyncDisposable {
   children(folder: string): Promise<string[]>;
   /** What is known of an object; undefined when it is not there. */
   head(path: string): Promise<Entry | undefined>;
-  /** The whole content. @throws {NotFoundError} */
-  read(path: string, signal?: AbortSignal): Promise<Uint8Array>;
+  /**
+   * The whole content.
+   *
+   * @param into memory that may be used for it when it fits; the result is a part of that then
+   * @throws {NotFoundError}
+   */
+  read(path: string, signal?: AbortSignal, into?: Uint8Array): Promise<Uint8Array>;
   /** Creates or replaces an object: whole or not at all, and durable when it returns. */
   write(path: string, data: Uint8Array, signal?: AbortSignal): Promise<void>;
   /** Removes one object; a missing one is no error. */
