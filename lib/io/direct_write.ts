@@ -8,6 +8,9 @@ import { PAGE_BYTES } from "./arena.ts";
 import { Errno, IoError } from "./errno.ts";
 import { errno, libc, mapMemory } from "./libc.ts";
 
+/** MADV_DONTNEED (asm-generic/mman-common.h). */
+const MADV_DONTNEED = 4;
+
 /** Buffers that were given back, by size: mappings are never taken away, because somebody might still read into one. */
 const free = new Map<number, Uint8Array<ArrayBuffer>[]>();
 
@@ -16,8 +19,9 @@ export function takeAligned(bytes: number): Uint8Array<ArrayBuffer> {
   return free.get(bytes)?.pop() ?? new Uint8Array(mapMemory(bytes).buffer);
 }
 
-/** Gives a buffer back, for others. */
+/** Gives a buffer back, for others. Its memory goes back to the system until somebody uses it again. */
 export function giveAligned(buffer: Uint8Array<ArrayBuffer>): void {
+  libc.madvise(Deno.UnsafePointer.of(buffer), BigInt(buffer.length), MADV_DONTNEED);
   const list = free.get(buffer.length);
   if (list) list.push(buffer);
   else free.set(buffer.length, [buffer]);
@@ -31,11 +35,10 @@ export function isAligned(piece: Uint8Array, offset: number): boolean {
 /**
  * Writes all bytes.
  *
- * @param fd opened with O_DIRECT
- * @param piece of an aligned buffer, see {@linkcode isAligned}
+ * @param fd with O_DIRECT, piece and offset must be aligned, see {@linkcode isAligned}
  * @throws {IoError}
  */
-export function writeDirect(fd: number, piece: Uint8Array<ArrayBuffer>, offset: number): void {
+export function writeFully(fd: number, piece: Uint8Array<ArrayBuffer>, offset: number): void {
   for (let done = 0; done < piece.length;) {
     const put = libc.pwrite(fd, piece.subarray(done), piece.length - done, BigInt(offset + done));
     const number = put < 0 ? errno() : put === 0 ? Errno.EIO : 0;

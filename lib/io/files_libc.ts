@@ -181,7 +181,7 @@ export class FilesLibc implements Files {
       const got = retry(
         () => libc.pread(fd, buffer, part.length, BigInt(offset + done)),
         "pread",
-        `${part.length} bytes at ${offset + done} of descriptor ${fd}`,
+        () => `${part.length} bytes at ${offset + done} of descriptor ${fd}`,
       );
       if (direct) part.set(buffer.subarray(0, got));
       done += got;
@@ -198,13 +198,13 @@ export class FilesLibc implements Files {
       const part = bytes.subarray(done, done + step) as Uint8Array<ArrayBuffer>;
       const buffer = direct ? aligned(part.length) : part;
       if (direct) buffer.set(part);
-      const subject = `${part.length} bytes at ${offset + done} of descriptor ${fd}`;
+      const subject = () => `${part.length} bytes at ${offset + done} of descriptor ${fd}`;
       const put = retry(
         () => libc.pwrite(fd, buffer, part.length, BigInt(offset + done)),
         "pwrite",
         subject,
       );
-      if (put === 0) throw new IoError("pwrite", subject, Errno.EIO);
+      if (put === 0) throw new IoError("pwrite", subject(), Errno.EIO);
       done += put;
     }
   }
@@ -282,12 +282,15 @@ export class FilesLibc implements Files {
 }
 
 /** Repeats a call that a signal interrupted. @throws {IoError} */
-function retry(call: () => number, operation: string, subject: string): number {
+/** @param subject a function where the text would be made for every small piece of a file */
+function retry(call: () => number, operation: string, subject: string | (() => string)): number {
   for (;;) {
     const result = call();
     if (result >= 0) return result;
     const number = errno();
-    if (number !== Errno.EINTR) throw new IoError(operation, subject, number);
+    if (number !== Errno.EINTR) {
+      throw new IoError(operation, typeof subject === "string" ? subject : subject(), number);
+    }
   }
 }
 
@@ -314,7 +317,9 @@ function statx(directory: number, path: Uint8Array<ArrayBuffer>, flags: number, 
 }
 
 function isDirect(fd: number): boolean {
-  return (check(libc.fcntl(fd, F_GETFL, 0), "fcntl", `descriptor ${fd}`) & OpenFlag.DIRECT) !== 0;
+  const flags = libc.fcntl(fd, F_GETFL, 0);
+  if (flags < 0) throw new IoError("fcntl", `descriptor ${fd}`, errno());
+  return (flags & OpenFlag.DIRECT) !== 0;
 }
 
 function aligned(bytes: number): Uint8Array<ArrayBuffer> {

@@ -56,7 +56,8 @@ export function openIo(options: OpenIoOptions): Io {
   }
 }
 
-function worldFromEnvironment(): KernelWorld | undefined {
+/** The world that the environment forces. @throws {UnknownWorldError} */
+export function worldFromEnvironment(): KernelWorld | undefined {
   const value = Deno.env.get(WORLD_VARIABLE);
   if (value === undefined || value === "") return undefined;
   if (value !== "uring" && value !== "poll") throw new UnknownWorldError(value);

@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { FileQueue } from "../../lib/io/file_queue.ts";
 import { ReplicaDisk } from "../../lib/disk/replica_disk.ts";
 import type { Io } from "../../lib/io/io.ts";
 import { openIo } from "../../lib/io/open.ts";
@@ -131,7 +132,8 @@ export const CHANGES: Readonly<Record<string, (io: Io, disk: ReplicaDisk) => voi
  */
 async function rebuild(io: Io, from: string, to: string): Promise<void> {
   ReplicaDisk.create(io, to, { size: BYTES });
-  const disk = ReplicaDisk.open(io, to, {}), { files } = io;
+  // What it writes is small, and so goes through the files that are watched.
+  const disk = ReplicaDisk.open(io, to, {}), { files } = io, queue = new FileQueue(files);
   disk.setRebuilding(true);
   if (!disk.info().disks.has("volume-snap-b.img")) snapshot(disk, "b");
   for (
@@ -142,22 +144,23 @@ async function rebuild(io: Io, from: string, to: string): Promise<void> {
       "volume-snap-b.img.meta",
     ]
   ) {
-    const file = new ReceivedFile(files, to, name),
+    const file = new ReceivedFile(files, queue, to, name),
       fd = files.open(`${from}/${name}`),
       { size } = files.fstat(fd);
     file.open(size, false);
-    if (name.endsWith(".meta")) file.write(files.readWhole(`${from}/${name}`), 0);
+    if (name.endsWith(".meta")) file.write(files.readWhole(`${from}/${name}`), 0, []);
     else {
       file.hole(0, size);
       for (const { offset, length } of files.extents(fd, 0, size)) {
         const bytes = new Uint8Array(length);
         files.readAt(fd, bytes, offset);
-        file.write(bytes, offset);
+        file.write(bytes, offset, []);
       }
     }
     await file.finish("", "");
     files.close(fd);
   }
+  queue.close();
   disk.changes.reload();
   disk.setRebuilding(false);
   disk.close();

@@ -17,6 +17,7 @@
  */
 import { crc32 } from "node:zlib";
 import xxhash, { type XXHashAPI } from "xxhash-wasm";
+import type { FileOperation } from "../../io/file_queue.ts";
 import type { Files } from "../../io/files.ts";
 
 /** Unit of runs, bytes. */
@@ -68,6 +69,12 @@ export interface SparseSource {
   runs(begin: number, end: number): Run[];
   /** Fills `into` from an offset. */
   read(into: Uint8Array, offset: number): void;
+  /**
+   * Begins to fill the start of an aligned buffer with the data of a batch, without its holes.
+   *
+   * @returns what must be waited for before the data is there
+   */
+  begin?(batch: Batch, into: Uint8Array<ArrayBuffer>): FileOperation[];
 }
 
 /** Data of a file, in blocks. Space that was never written is a hole. @throws {IoError} */

@@ -24,6 +24,7 @@ export class Parts {
   readonly #out = new Map<unknown, Part>();
   readonly #step: number;
   #next = 0;
+  readonly #waiting: (() => void)[] = [];
 
   /** All parts of a file of this size. */
   constructor(readonly size: number) {
@@ -41,7 +42,7 @@ export class Parts {
    * @returns `wait` while others are at the last ones, `done` when everything is in place
    */
   next(who: unknown): Part | "wait" | "done" {
-    this.#out.delete(who);
+    if (this.#out.delete(who) && this.complete) this.wake();
     let part = this.#back.pop();
     if (!part && this.#next < this.size) {
       part = { begin: this.#next, end: Math.min(this.size, this.#next + this.#step) };
@@ -63,7 +64,23 @@ export class Parts {
   leave(who: unknown): void {
     const part = this.#out.get(who);
     if (part) this.#back.push(part);
-    this.#out.delete(who);
+    if (this.#out.delete(who)) this.wake();
+  }
+
+  /** Waits until a part came back, or everything is in place; not longer than so many milliseconds. */
+  changed(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#waiting.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  /** Ends all waiting. */
+  wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 
   /** The whole file is in place already. */
@@ -71,5 +88,6 @@ export class Parts {
     this.#next = this.size;
     this.#back.length = 0;
     this.#out.clear();
+    this.wake();
   }
 }

@@ -15,8 +15,9 @@
 import { createHash } from "node:crypto";
 import { replaceFile } from "../../disk/atomic.ts";
 import { CHECKSUM_METHOD } from "../../disk/checksum_record.ts";
-import { isAligned, writeDirect } from "../../io/direct_write.ts";
+import { isAligned } from "../../io/direct_write.ts";
 import { Errno, IoError } from "../../io/errno.ts";
+import type { FileOperation, FileQueue } from "../../io/file_queue.ts";
 import type { Files } from "../../io/files.ts";
 import { startWriteback } from "../../io/page_cache.ts";
 import {
@@ -38,7 +39,7 @@ const MAX_RECORD_BYTES = 1024 * 1024;
 const MAX_FILE_BYTES = 256 * 2 ** 40;
 /** Pieces of at least so many bytes bypass the page cache. */
 const MIN_DIRECT_BYTES = 128 * 1024;
-/** What is written is pushed to the disk in steps of so many bytes. */
+/** Small pieces are pushed to the disk in steps of so many bytes. */
 const WRITEBACK_BYTES = 8 * 1024 * 1024;
 /** Largest range that is hashed for a peer, bytes. */
 const MAX_HASHED_BYTES = 16 * 1024 * 1024;
@@ -57,11 +58,17 @@ export class ReceivedFile {
   existed = false;
   /** It has data from before, so there is something to compare with. */
   hasOldData = false;
-  #writeback = { from: 0, to: 0 };
+  /** Small pieces that were written and not pushed to the disk: where, and how many bytes. */
+  #writeback = { from: Infinity, to: 0, bytes: 0 };
   readonly #scratch = new Uint8Array(BATCH_DATA_BYTES);
 
-  /** Opens nothing yet. @param name a checked file name */
-  constructor(readonly files: Files, readonly directory: string, readonly name: string) {
+  /** Opens nothing yet. @param queue of this thread @param name a checked file name */
+  constructor(
+    readonly files: Files,
+    readonly queue: FileQueue,
+    readonly directory: string,
+    readonly name: string,
+  ) {
     this.#path = `${directory}/${name}`;
   }
 
@@ -121,20 +128,28 @@ export class ReceivedFile {
     }
   }
 
-  /** Writes bytes of an aligned buffer; the range was checked. @throws {IoError} */
-  write(bytes: Uint8Array<ArrayBuffer>, offset: number): void {
+  /**
+   * Writes bytes of an aligned buffer; the range was checked. Large pieces are under way afterwards.
+   *
+   * @param underWay gets what must be waited for before the buffer changes, and before the range counts
+   * @throws {IoError}
+   */
+  write(bytes: Uint8Array<ArrayBuffer>, offset: number, underWay: FileOperation[]): void {
     if (this.#record) return this.#record.set(bytes, offset);
     this.#touch();
     if (this.#direct !== NO_FD && bytes.length >= MIN_DIRECT_BYTES && isAligned(bytes, offset)) {
-      return writeDirect(this.#direct, bytes, offset);
+      underWay.push(this.queue.write(this.#direct, bytes, offset));
+      return;
     }
     this.files.writeAt(this.#fd, bytes, offset);
     const range = this.#writeback;
-    if (offset !== range.to || range.to - range.from >= WRITEBACK_BYTES) {
-      if (range.to > range.from) startWriteback(this.#fd, range.from, range.to - range.from);
-      range.from = offset;
-    }
-    range.to = offset + bytes.length;
+    range.from = Math.min(range.from, offset);
+    range.to = Math.max(range.to, offset + bytes.length);
+    range.bytes += bytes.length;
+    if (range.bytes < WRITEBACK_BYTES) return;
+    // One call for many pieces with holes between: a call for each would be an operation of the disk for each.
+    startWriteback(this.#fd, range.from, range.to - range.from);
+    this.#writeback = { from: Infinity, to: 0, bytes: 0 };
   }
 
   /** Makes a range a hole; it was checked. @throws {IoError} */
@@ -151,12 +166,12 @@ export class ReceivedFile {
     }
   }
 
-  /** Makes a range hold a batch: its data, and holes between. @throws {IoError} */
-  place(batch: Batch, data: Uint8Array<ArrayBuffer>): void {
+  /** Makes a range hold a batch: its data, and holes between; see {@linkcode write}. @throws {IoError} */
+  place(batch: Batch, data: Uint8Array<ArrayBuffer>, underWay: FileOperation[]): void {
     let at = 0, until = batch.begin;
     for (const { offset, length } of batch.runs) {
       if (offset > until) this.hole(until, offset);
-      this.write(data.subarray(at, at + length), offset);
+      this.write(data.subarray(at, at + length), offset, underWay);
       at += length;
       until = offset + length;
     }
@@ -244,8 +259,9 @@ export class ReceivedFile {
     });
   }
 
-  /** Ends, whatever is in it. */
+  /** Ends, whatever is in it. Nothing is written to it any more. */
   abandon(): void {
+    if (this.#direct !== NO_FD) this.queue.forget(this.#direct);
     for (const fd of [this.#fd, this.#direct]) if (fd !== NO_FD) this.files.close(fd);
     this.#fd = this.#direct = NO_FD;
   }

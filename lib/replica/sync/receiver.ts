@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FilesLibc } from "../../io/files_libc.ts";
+import type { FileQueue } from "../../io/file_queue.ts";
 import { Code, RpcError } from "../../rpc/errors.ts";
 import { loadSums } from "./batches.ts";
 import type { JobContext } from "./job.ts";
@@ -11,6 +11,7 @@ import { Limiter } from "./limiter.ts";
 import { ReceivedFile } from "./received_file.ts";
 import { Reception } from "./reception.ts";
 import { SsyncConnection } from "./ssync_server.ts";
+import { useThreadQueue } from "./thread_queue.ts";
 
 /** A receiver ends after so long without connections, milliseconds. */
 export const IDLE_MS = 300_000;
@@ -86,8 +87,9 @@ class Receiver {
     readonly params: ReceiveParams,
     readonly listener: Deno.TcpListener,
     readonly context: JobContext,
+    queue: FileQueue,
   ) {
-    this.#file = new ReceivedFile(new FilesLibc(), params.directory, params.file);
+    this.#file = new ReceivedFile(queue.files, queue, params.directory, params.file);
     const limiter = new Limiter();
     limiter.rate = params.limit;
     this.ended = new Promise((resolve, reject) => this.#end = (error) => error ? reject(error) : resolve());
@@ -169,6 +171,7 @@ class Receiver {
         // It has just ended by itself.
       }
     }
+    this.#reception.parts?.wake();
     this.#file.abandon();
   }
 }
@@ -176,7 +179,9 @@ class Receiver {
 /** Receives one file; see the module text. @throws {RpcError} {@linkcode IoError} */
 export async function receive(params: ReceiveParams, context: JobContext): Promise<ReceiveResult> {
   await loadSums();
-  const listener = listen(params), receiver = new Receiver(params, listener, context);
+  const listener = listen(params);
+  using use = useThreadQueue();
+  const receiver = new Receiver(params, listener, context, use.queue);
   context.onTell((news) => receiver.hear(news as ReceiveNews));
   const timer = setInterval(() => receiver.tick(), TICK_MS);
   try {

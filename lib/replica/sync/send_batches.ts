@@ -1,7 +1,7 @@
 /**
  * Sending to a Drover: the receiver hands out parts, batches of which are compared where the file was there before,
- * and sent where they differ. While one batch is on its way the next is read; at most {@linkcode DEPTH} have no
- * answer.
+ * and sent where they differ. While some batches are on their way the next ones are read; at most {@linkcode DEPTH}
+ * have no answer.
  *
  * @module
  */
@@ -17,9 +17,15 @@ import {
 } from "./batches.ts";
 import { checkCancelled, pause } from "./job.ts";
 import { accepted, type Reply, type SsyncClient } from "./ssync_client.ts";
+import { giveAligned, takeAligned } from "../../io/direct_write.ts";
+import type { FileOperation, FileQueue } from "../../io/file_queue.ts";
 
 /** Batches without an answer. */
 const DEPTH = 8;
+/** Batches that are being read while others are sent. */
+const AHEAD = 2;
+/** Buffers: those that are being read, one that is filled next, and one that is on its way. */
+const BUFFERS = AHEAD + 2;
 /** Batches that are compared in one request: up to so much data is read for it. */
 const COMPARED = 64;
 /** Pause while others are at the last parts, milliseconds. */
@@ -39,9 +45,10 @@ interface PartReply {
 export async function sendBatches(
   client: SsyncClient,
   source: SparseSource,
+  queue: FileQueue,
   signal: AbortSignal,
 ): Promise<void> {
-  const sender = new BatchSender(client, source, signal);
+  using sender = new BatchSender(client, source, queue, signal);
   for (;;) {
     checkCancelled(signal);
     const { text } = await client.call("GET", "droverPart");
@@ -56,32 +63,74 @@ export async function sendBatches(
   }
 }
 
-class BatchSender {
-  readonly #buffers = [new Uint8Array(BATCH_DATA_BYTES), new Uint8Array(BATCH_DATA_BYTES)];
+/** A batch that is being read. */
+interface Reading {
+  readonly batch: Batch;
+  readonly buffer: SendBuffer;
+  readonly underWay: readonly FileOperation[];
+}
+
+interface SendBuffer {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Resolves when what was in it has gone. */
+  written: Promise<void>;
+}
+
+class BatchSender implements Disposable {
+  readonly #buffers: SendBuffer[] = [];
   #next = 0;
-  #written: Promise<void> = Promise.resolve();
+  readonly #reading: Reading[] = [];
   readonly #replies: Promise<Reply>[] = [];
 
-  constructor(readonly client: SsyncClient, readonly source: SparseSource, readonly signal: AbortSignal) {}
+  constructor(
+    readonly client: SsyncClient,
+    readonly source: SparseSource,
+    readonly queue: FileQueue,
+    readonly signal: AbortSignal,
+  ) {}
 
-  /** Sends a batch as soon as there is room. */
+  /** Begins to read a batch, and sends one that was begun before. */
   async send(batch: Batch): Promise<void> {
     checkCancelled(this.signal);
-    // Before the last one: its buffer is this one's.
-    const buffer = this.#buffers[this.#next++ % this.#buffers.length];
-    const data = readBatch(this.source, batch, buffer), table = encodeTable(batch);
+    const index = this.#next++ % BUFFERS;
+    const buffer = this.#buffers[index] ??= {
+      bytes: takeAligned(BATCH_DATA_BYTES),
+      written: Promise.resolve(),
+    };
+    await buffer.written;
+    let underWay: FileOperation[] = [];
+    if (this.source.begin) underWay = this.source.begin(batch, buffer.bytes);
+    else readBatch(this.source, batch, buffer.bytes);
+    this.#reading.push({ batch, buffer, underWay });
+    if (this.#reading.length > AHEAD) await this.#sendOldest();
+  }
+
+  async #sendOldest(): Promise<void> {
+    const oldest = this.#reading.shift();
+    if (!oldest) return;
+    const { batch, buffer, underWay } = oldest;
+    for (const operation of underWay) this.queue.wait(operation);
+    const data = buffer.bytes.subarray(0, batch.bytes), table = encodeTable(batch);
     const name = `droverData?begin=${batch.begin}&end=${batch.end}&check=${batchCheck(table, data)}`;
-    await this.#written;
     const { written, reply } = this.client.send("POST", name, table, data);
-    this.#written = written;
+    buffer.written = written;
     this.#replies.push(reply);
     if (this.#replies.length >= DEPTH) accepted(await this.#replies.shift() as Reply);
   }
 
   /** Waits until everything is in place. */
   async settle(): Promise<void> {
-    await this.#written;
+    while (this.#reading.length > 0) await this.#sendOldest();
+    for (const { written } of this.#buffers) await written;
     for (const reply of this.#replies.splice(0)) accepted(await reply);
+  }
+
+  /** Gives the buffers back, each when nobody reads into it or sends it any more. */
+  [Symbol.dispose](): void {
+    for (const { underWay } of this.#reading) {
+      for (const { fd } of underWay) this.queue.forget(fd);
+    }
+    for (const { bytes, written } of this.#buffers) written.then(() => giveAligned(bytes));
   }
 
   /** Compares a part, and sends what differs. */

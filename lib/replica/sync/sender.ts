@@ -5,17 +5,17 @@
  * @module
  */
 import { changeTimeText, CHECKSUM_METHOD } from "../../disk/checksum_record.ts";
-import { readAhead } from "../../io/page_cache.ts";
 import type { Files } from "../../io/files.ts";
-import { FilesLibc } from "../../io/files_libc.ts";
-import { fileRuns, loadSums, type SparseSource } from "./batches.ts";
+import { loadSums, type SparseSource } from "./batches.ts";
 import { changeTime, readChecksum } from "./checksums.ts";
+import { FileSource } from "./file_source.ts";
 import { HttpError } from "./http1.ts";
 import { checkCancelled, type JobContext, pause } from "./job.ts";
 import { isRecord } from "./names.ts";
 import { sendBatches } from "./send_batches.ts";
 import { sendPlain } from "./send_plain.ts";
 import { accepted, SsyncClient } from "./ssync_client.ts";
+import { useThreadQueue } from "./thread_queue.ts";
 
 /** Longest time for a receiver to be there, and between tries, milliseconds; as Longhorn's. */
 const OPEN_MS = 120_000, OPEN_PAUSE_MS = 1000;
@@ -66,22 +66,18 @@ export interface SendPlan {
 
 /** Sends one file; see the module text. @throws {HttpError} {@linkcode IoError} {@linkcode RpcError} */
 export async function sendFile(params: SendParams, context: JobContext): Promise<Record<string, never>> {
-  const files = new FilesLibc(), { directory, file } = params, path = `${directory}/${file}`;
-  const fd = files.open(path);
-  try {
-    const stat = files.fstat(fd), record = isRecord(file);
-    readAhead(fd);
-    await send(params, {
-      source: record ? recordSource(files, fd, stat.size) : fileSource(files, fd, stat.size),
-      direct: !record && stat.size % 4096 === 0,
-      checksum: record ? undefined : knownChecksum(files, directory, file),
-      fastSync: params.fastSync && !record,
-    }, context.signal);
-    if (files.fstat(fd).changedNs !== stat.changedNs && !record) {
-      throw new Error(`${file} changed while it was sent (${changeTimeText(stat.changedNs)}): send it again`);
-    }
-  } finally {
-    files.close(fd);
+  const { directory, file } = params, record = isRecord(file);
+  using use = useThreadQueue();
+  using source = new FileSource(use.queue, `${directory}/${file}`);
+  const { size, changedNs } = source;
+  await send(params, {
+    source: record ? recordSource(source) : source,
+    direct: !record && size % 4096 === 0,
+    checksum: record ? undefined : knownChecksum(use.queue.files, directory, file),
+    fastSync: params.fastSync && !record,
+  }, context.signal);
+  if (source.changedNs !== changedNs && !record) {
+    throw new Error(`${file} changed while it was sent (${changeTimeText(changedNs)}): send it again`);
   }
   return {};
 }
@@ -94,23 +90,12 @@ function knownChecksum(files: Files, directory: string, file: string): KnownChec
   return { method: known.method, checksum: known.checksum };
 }
 
-/** A sparse file. */
-export function fileSource(files: Files, fd: number, size: number): SparseSource {
+/** All of a record is data. */
+function recordSource(source: FileSource): SparseSource {
   return {
-    size,
-    runs: (begin, end) => fileRuns(files, fd, begin, end),
-    read: (into, offset) => {
-      const got = files.readAt(fd, into, offset);
-      // The last block may end beyond the file.
-      if (got < into.length) into.fill(0, got);
-    },
-  };
-}
-
-function recordSource(files: Files, fd: number, size: number): SparseSource {
-  return {
-    ...fileSource(files, fd, size),
+    size: source.size,
     runs: (begin, end) => end > begin ? [{ offset: begin, length: end - begin }] : [],
+    read: (into, offset) => source.read(into, offset),
   };
 }
 
@@ -125,7 +110,10 @@ export async function send(target: SendTarget, plan: SendPlan, signal: AbortSign
   const same = plan.fastSync && existed && checksum !== undefined && await isSame(client, checksum);
   if (extended) {
     if (same) await connection.call("POST", "droverSame");
-    else await sendBatches(client, source, signal);
+    else {
+      using use = useThreadQueue();
+      await sendBatches(client, source, use.queue, signal);
+    }
   } else if (!same) {
     await sendPlain(target.host, target.port, timeoutMs, source, existed, signal);
   }

@@ -25,17 +25,8 @@
  *
  * @module
  */
-import { giveAligned, takeAligned } from "../../io/direct_write.ts";
 import { IoError } from "../../io/errno.ts";
-import {
-  BadTableError,
-  BATCH_DATA_BYTES,
-  batchCheck,
-  decodeTable,
-  runCount,
-  TABLE_BYTES,
-  tableBytes,
-} from "./batches.ts";
+import { BadTableError, batchCheck, decodeTable, runCount, TABLE_BYTES, tableBytes } from "./batches.ts";
 import { changeTime, readChecksum } from "./checksums.ts";
 import {
   ByteStream,
@@ -49,6 +40,7 @@ import {
 } from "./http1.ts";
 import type { Parts } from "./parts.ts";
 import type { Reception } from "./reception.ts";
+import { WriteBuffers } from "./write_buffers.ts";
 
 /** Field of every answer: this side knows the additions. */
 export const EXTENSION_FIELD = "Drover-Sync";
@@ -56,6 +48,8 @@ export const EXTENSION_FIELD = "Drover-Sync";
 export const BASE_PATH = "/v1-ssync/";
 /** Largest body of writeData, bytes; Longhorn's batch is 2 MiB. */
 const MAX_WRITE_BYTES = 16 * 1024 * 1024;
+/** How long who asks for a part while others are at the last ones waits for his answer, milliseconds. */
+const PART_WAIT_MS = 2_000;
 /** Batches that are compared in one go. */
 const TURN = 8;
 
@@ -82,11 +76,12 @@ const WITH_BODY: ReadonlySet<string> = new Set(["POST writeData", "POST droverCo
 export class SsyncConnection {
   readonly #stream: ByteStream;
   readonly #table = new Uint8Array(TABLE_BYTES);
-  #buffer: Uint8Array<ArrayBuffer> | undefined;
+  readonly #buffers: WriteBuffers;
 
   /** Serves nothing yet. */
   constructor(readonly connection: Connection, readonly reception: Reception) {
     this.#stream = new ByteStream(connection);
+    this.#buffers = new WriteBuffers(reception.file.queue);
   }
 
   /** When something came last, as `performance.now()` tells. */
@@ -108,9 +103,18 @@ export class SsyncConnection {
     } catch (error) {
       await this.#refuse(error);
     } finally {
+      this.#release();
       this.reception.parts?.leave(this);
       this.#close();
-      if (this.#buffer) giveAligned(this.#buffer);
+    }
+  }
+
+  /** What came last is written before somebody else gets this connection's part. */
+  #release(): void {
+    try {
+      this.#buffers.release();
+    } catch (error) {
+      this.reception.end.fail(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
@@ -190,12 +194,12 @@ export class SsyncConnection {
     if (request.length !== end - begin || request.length > MAX_WRITE_BYTES) {
       throw new HttpError(400, `a body of ${request.length} bytes for ${begin} to ${end}`);
     }
-    const buffer = this.#buffer ??= takeAligned(BATCH_DATA_BYTES);
     for (let at = begin; at < end;) {
-      const part = buffer.subarray(0, Math.min(buffer.length, end - at));
+      const { bytes, underWay } = this.#buffers.take();
+      const part = bytes.subarray(0, Math.min(bytes.length, end - at));
       await this.#admit(part.length);
       await this.#stream.fill(part);
-      reception.file.write(part, at);
+      reception.file.write(part, at, underWay);
       reception.received += part.length;
       reception.placed += part.length;
       at += part.length;
@@ -228,6 +232,7 @@ export class SsyncConnection {
   /** See the module text. */
   async leave({ query }: Request, close: boolean): Promise<undefined> {
     const checksum = query.get("checksum") ?? "", method = query.get("checksumMethod") ?? "";
+    this.#buffers.settle();
     if (checksum !== "") this.reception.checksum = { method, checksum };
     if (close) await this.reception.end.finish();
   }
@@ -235,7 +240,12 @@ export class SsyncConnection {
   /** See the module text. */
   async part(): Promise<Record<string, unknown>> {
     const { reception } = this, { file } = reception;
+    this.#buffers.settle();
     let next = this.#parts().next(this);
+    if (next === "wait") {
+      await this.#parts().changed(PART_WAIT_MS);
+      next = this.#parts().next(this);
+    }
     if (next === "done" && !reception.complete) {
       await reception.beginToVerify();
       next = this.#parts().next(this);
@@ -296,13 +306,13 @@ export class SsyncConnection {
     if (request.length !== bytes + batch.bytes) {
       throw new HttpError(400, "the body is not as long as its table says");
     }
-    const data = (this.#buffer ??= takeAligned(BATCH_DATA_BYTES)).subarray(0, batch.bytes);
+    const { bytes: buffer, underWay } = this.#buffers.take(), data = buffer.subarray(0, batch.bytes);
     await this.#admit(batch.bytes);
     await this.#stream.fill(data);
     if (batchCheck(table, data) !== request.query.get("check")) {
       throw new HttpError(422, `the data for ${begin} to ${end} was damaged on its way`);
     }
-    reception.file.place(batch, data);
+    reception.file.place(batch, data, underWay);
     reception.received += batch.bytes;
     reception.placed += batch.bytes;
   }
