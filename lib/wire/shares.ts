@@ -14,6 +14,7 @@
  */
 import { type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
+import { PoolShares } from "../io/pool_shares.ts";
 import type { Peer } from "./peer.ts";
 
 /** Slots that each connection has for itself, where there are enough. */
@@ -49,10 +50,9 @@ export class Shares implements Completer {
   readonly #peers: readonly Peer[];
   readonly #shared: Shared;
   readonly #ownSlots: number;
-  readonly #ownBytes: number;
-  /** Slots and bytes that are nobody's own. */
+  /** Slots that are nobody's own. */
   readonly #commonSlots: number;
-  readonly #keptBytes: number;
+  readonly #buffers: PoolShares;
   #commonUsed = 0;
   /** Connections that wait for a slot, in their order. */
   readonly #queue: Peer[] = [];
@@ -67,10 +67,7 @@ export class Shares implements Completer {
     this.#shared = shared;
     this.#ownSlots = Math.min(OWN_SLOTS, Math.floor(depth / 2 / connections));
     this.#commonSlots = depth - this.#ownSlots * connections;
-    const own = Math.min(OWN_BYTES, Math.floor(pool.free / 2 / connections), pool.largest);
-    this.#ownBytes = own < pool.sizeOf(1) ? 0 : own;
-    // The largest request must fit beside what is kept, or it would wait for ever.
-    this.#keptBytes = Math.min(this.#ownBytes * connections, pool.free - pool.largest);
+    this.#buffers = new PoolShares(pool, connections, OWN_BYTES);
   }
 
   /** Takes a slot for a connection. @returns false when there is none now: the connection is woken later */
@@ -92,16 +89,14 @@ export class Shares implements Completer {
 
   /** Takes a buffer for a connection. @returns NO_BUFFER when there is none now: the connection is woken later */
   takeBuffer(peer: Peer, stream: { pause(): void }, bytes: number): number {
-    const pool = this.#pool;
-    const mayTake = pool.free - pool.sizeOf(bytes) >= this.#keptBytes ||
-      (peer.buffers === 0 && bytes <= this.#ownBytes) || this.#shared.trusts(peer);
-    const buffer = mayTake ? pool.allocate(bytes) : NO_BUFFER;
+    let buffer = this.#buffers.take(bytes, peer.buffers === 0);
+    if (buffer === NO_BUFFER && this.#shared.trusts(peer)) buffer = this.#pool.allocate(bytes);
     if (buffer !== NO_BUFFER) {
       peer.buffers++;
       return buffer;
     }
     stream.pause();
-    if (!peer.waiting) pool.wait(peer);
+    if (!peer.waiting) this.#pool.wait(peer);
     peer.waiting = true;
     this.#watch();
     return NO_BUFFER;

@@ -383,7 +383,7 @@ export class Connection implements StreamOwner, Completer, Deferred, SessionConn
     const { session } = this, { timing } = this.target;
     if (this.stream.closing) return;
     if (!session) return this.close("timeout", `no login within ${timing.loginMs} ms`);
-    session.pump();
+    this.#fullFeature.tick();
     // While memory is missing it is us who do not listen.
     if (this.#phase === Phase.MEMORY) this.#heard = true;
     if (!this.#heard && this.#pinged) return this.close("timeout", `silent for ${2 * timing.pingMs} ms`);

@@ -40,6 +40,10 @@ export class FullFeature {
   readonly #u8: Uint8Array;
   readonly #view: DataView;
   /** A task whose data waits for memory: the next {@linkcode begin} goes on with it. */
+  /** PDUs with data that came: by it who sends is told from who stands still. */
+  #dataPdus = 0;
+  #seenPdus = 0;
+  #stillTicks = 0;
   #starved = false;
   #starvedLength = 0;
   /** Text of a request in several PDUs. */
@@ -159,11 +163,10 @@ export class FullFeature {
 
   /** Finds the place for the next bytes of a task. @returns false when there is no memory now */
   #place(task: Task, length: number): boolean {
-    const { sink, pool } = this.#c, session = this.#session;
+    const { sink } = this.#c, session = this.#session;
     const take = task.refused || task.aborted ? 0 : Math.max(0, Math.min(length, task.wanted - task.arrived));
     if (take > 0 && task.buffer === NO_BUFFER) {
-      task.buffer = session.unit.starving ? NO_BUFFER : pool.allocate(task.wanted);
-      if (task.buffer === NO_BUFFER) {
+      if (!session.unit.memory.take(task, task.wanted)) {
         // Memory that others of this connection hold comes back only after their data, which is behind ours.
         if (session.hasOthersReceiving(task)) {
           session.busy(task);
@@ -183,6 +186,7 @@ export class FullFeature {
   end(task: Task | undefined, length: number): void {
     if (!task) return;
     task.arrived += length;
+    this.#dataPdus = (this.#dataPdus + 1) | 0;
     if (!task.refused) task.received = Math.min(task.arrived, task.wanted);
     if (this.#u8[this.#c.bhs + Field.FLAGS] & FINAL) {
       const short = task.transferTag !== NOTHING && task.arrived < task.burstEnd;
@@ -232,6 +236,22 @@ export class FullFeature {
   /** True inside of a text request in several PDUs. */
   get reading(): boolean {
     return this.#text.length > 0;
+  }
+
+  /**
+   * Called every so often. An initiator that sends nothing of the data that it was asked for from one call to the
+   * next, while others wait for memory, is closed: it logs in again and repeats its commands.
+   */
+  tick(): void {
+    const session = this.#session;
+    session.pump();
+    const still = this.#seenPdus === this.#dataPdus && session.awaitsData &&
+      session.unit.memory.starvesBeside(session);
+    this.#seenPdus = this.#dataPdus;
+    this.#stillTicks = still ? this.#stillTicks + 1 : 0;
+    if (this.#stillTicks < 2) return;
+    const seconds = this.#c.target.timing.pingMs / 1000;
+    this.#c.close("timeout", `sent no data for ${seconds} s that it was asked for, while others waited`);
   }
 
   /** Asks the initiator for a sign of life. */

@@ -195,3 +195,49 @@ testWorlds("an initiator that does not read stalls nobody else", (io) => {
     })(),
   );
 });
+
+testWorlds(
+  "initiators that send none of the data that they were asked for keep nobody else from work, and are closed",
+  (io) => {
+    const bench = new Bench(io, { timing: { pingMs: 300 }, maxConnections: 4 }, 16 * 1024 * 1024);
+    play(
+      io,
+      (function* () {
+        const mute: Initiator[] = [];
+        for (const name of ["a", "b", "c"]) {
+          mute.push(yield* bench.initiator({ ImmediateData: "No" }, `iqn.2001-04.com.example:${name}`));
+        }
+        const other = yield* bench.initiator({}, "iqn.2001-04.com.example:other");
+        const blocks = 2048, mass = pattern(blocks * 512);
+        for (const initiator of mute) {
+          for (let i = 0; i < 20; i++) initiator.command(rw10(0x2a, 0, blocks), { out: mass });
+        }
+        yield* pause(20);
+        const out = pattern(4096);
+        // None of them has gone yet: what is kept for this one serves it.
+        for (let i = 0; i < 20; i++) {
+          assert.equal((yield* other.scsi(rw10(0x2a, 30_000 + i * 8, 8), { out })).status, 0);
+          assert.equal((yield* other.scsi(rw10(0x28, 30_000 + i * 8, 8), { read: 4096 })).status, 0);
+        }
+        assert.deepEqual(bench.closings, []);
+        // They answer pings: it is not silence that ends them.
+        yield () => {
+          for (const initiator of [...mute, other]) {
+            const pings = initiator.received.splice(0).filter(({ opcode }) => opcode === Opcode.NOP_IN);
+            if (initiator.closed) continue;
+            for (const ping of pings) {
+              const answer = { 16: NO_TAG, 20: ping.u32(Field.TRANSFER_TAG), 24: initiator.cmdSN };
+              initiator.pdu(Opcode.NOP_OUT | IMMEDIATE, FINAL, answer);
+            }
+          }
+          return bench.closings.length > 0;
+        };
+        const [end] = bench.events.filter(({ kind }) => kind === "closed");
+        assert.match(end?.message ?? "", /sent no data for 0.3 s that it was asked for/);
+        for (const initiator of mute) initiator.stream.close();
+        yield* bench.settled();
+        yield* bench.stop(other);
+      })(),
+    );
+  },
+);

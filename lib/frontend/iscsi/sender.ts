@@ -56,6 +56,8 @@ export class Sender {
   segmentLength = 8192;
   /** Largest sequence of Data-In, bytes. */
   burstLength = 262144;
+  /** Payloads that are queued and not sent yet. */
+  lent = 0;
   readonly #u8: Uint8Array;
   readonly #view: DataView;
 
@@ -173,6 +175,7 @@ export class Sender {
     this.#seal(at);
     const from = task.buffer + task.sent;
     this.pool.retain(task.buffer);
+    this.lent++;
     this.stream.payload(from, length, task.buffer / PAGE_BYTES);
     task.sent += length;
     this.#trailer(from, length);
@@ -303,6 +306,7 @@ export class Sender {
 
   /** Gives a payload back to the pool. */
   sent(token: number): void {
+    this.lent--;
     this.pool.release(token * PAGE_BYTES);
   }
 }

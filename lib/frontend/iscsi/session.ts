@@ -37,6 +37,10 @@ export class Session implements Transport, CommandWindow {
   /** All tasks, in use or not. */
   readonly tasks: readonly Task[];
   expCmdSN = 0;
+  /** See {@linkcode Transport.buffers}. */
+  buffers = 0;
+  /** See {@linkcode Transport.starved}. */
+  starved = 0;
   readonly #free: number[];
   readonly #freeImmediate: number[];
   /** Tasks whose answers, data or R2Ts wait for room in the send queue. */
@@ -132,6 +136,16 @@ export class Session implements Transport, CommandWindow {
     return task && task.transferTag === transferTag && task.tag === tag && task.bursting ? task : undefined;
   }
 
+  /** See {@linkcode Transport.holdsMemory}. */
+  get holdsMemory(): boolean {
+    return this.buffers > 0 || this.connection.sender.lent > 0;
+  }
+
+  /** True when the initiator was asked for data of a write and has not sent it all. */
+  get awaitsData(): boolean {
+    return this.tasks.some((task) => task.bursting && task.buffer !== NO_BUFFER);
+  }
+
   /** True when another task waits for bytes that are behind those of `task` in the stream. */
   hasOthersReceiving(task: Task): boolean {
     return this.tasks.some((t) => t !== task && t.state === TaskState.RECEIVING);
@@ -153,11 +167,7 @@ export class Session implements Transport, CommandWindow {
     }
     if (task.received >= task.wanted) return this.unit.start(task);
     task.state = TaskState.RECEIVING;
-    task.bufferBytes = task.wanted;
-    if (task.buffer === NO_BUFFER) {
-      task.buffer = this.unit.starving ? NO_BUFFER : this.pool.allocate(task.wanted);
-      if (task.buffer === NO_BUFFER) return this.unit.starve(task);
-    }
+    if (task.buffer === NO_BUFFER && !this.unit.memory.take(task, task.wanted)) return this.unit.starve(task);
     this.bufferReady(task);
   }
 
@@ -222,7 +232,10 @@ export class Session implements Transport, CommandWindow {
 
   /** Gives a task's memory back. Queued payloads hold references of their own. */
   #recycle(task: Task): void {
-    if (task.buffer !== NO_BUFFER) this.pool.release(task.buffer);
+    if (task.buffer !== NO_BUFFER) {
+      this.buffers--;
+      this.pool.release(task.buffer);
+    }
     task.buffer = NO_BUFFER;
     task.state = TaskState.FREE;
     // Data of it that is still on the way must not find it, nor who has its place next.

@@ -110,7 +110,7 @@ export class IscsiFrontend implements Frontend, Target, Completer {
     this.policy = { targetName, targetAlias: device.name, chap: options.chap };
     this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
     const identity = new Identity(device.name, targetName, this.#lun, options.revision ?? "0001");
-    this.unit = new LogicalUnit(device, pool, DISK_COMMANDS, identity);
+    this.unit = new LogicalUnit(device, pool, DISK_COMMANDS, identity, this.#maxConnections);
     this.unit.abortTasksOf = (nexus) => {
       for (const session of this.sessions) {
         if (session.nexus === nexus) { for (const task of session.tasks) session.abort(task); }

@@ -37,6 +37,12 @@ export const Attribute = { UNTAGGED: 0, SIMPLE: 1, ORDERED: 2, HEAD_OF_QUEUE: 3,
 
 /** Who delivers tasks and takes them back: a session. */
 export interface Transport {
+  /** Buffers of its tasks. */
+  buffers: number;
+  /** Its tasks that wait for a buffer. */
+  starved: number;
+  /** True while it has a buffer, or data of one still goes out. */
+  readonly holdsMemory: boolean;
   /** The task has its result. Called once per task, also for aborted ones. */
   taskEnded(task: Task): void;
   /** A Data-Out buffer was found for a task that {@linkcode LogicalUnit.starve} took in state RECEIVING. */

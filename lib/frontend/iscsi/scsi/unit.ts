@@ -11,11 +11,11 @@ import {
   Op,
   SECTOR_BYTES,
 } from "../../../block/device.ts";
-import type { Deferred } from "../../../io/io.ts";
 import { Errno } from "../../../io/errno.ts";
 import { type BufferPool, NO_BUFFER } from "../../../io/pool.ts";
 import { Access, type CommandTable } from "./command.ts";
 import type { Identity } from "./identity.ts";
+import { TaskMemory } from "./memory.ts";
 import { ModePages } from "./mode_pages.ts";
 import type { Nexus } from "./nexus.ts";
 import { Reservations } from "./reservations.ts";
@@ -27,7 +27,7 @@ import { TaskSet } from "./task_set.ts";
 export const SCRATCH_BYTES = 256 * 1024;
 
 /** A disk with its SCSI state; see the module text. */
-export class LogicalUnit implements Deferred {
+export class LogicalUnit {
   /** Bytes of the arena. */
   readonly u8: Uint8Array;
   /** The same as numbers. */
@@ -44,12 +44,12 @@ export class LogicalUnit implements Deferred {
   abortTasksOf: (nexus: Nexus) => void = () => {};
   /** Largest transfer of one command, blocks. */
   readonly maxBlocks: number;
+  /** Buffers for data of tasks. */
+  readonly memory: TaskMemory;
   /** Arena offset of the scratch buffer. */
   readonly scratch: number;
   #scratchUser: Task | undefined;
   readonly #scratchWaiters = new TaskQueue();
-  readonly #starved = new TaskQueue();
-  #waitsForMemory = false;
   readonly #delayed = new TaskQueue();
   #underWay = 0;
   #admitting = false;
@@ -61,6 +61,7 @@ export class LogicalUnit implements Deferred {
    * @param pool memory for data
    * @param table the commands it knows
    * @param identity what it tells about itself
+   * @param initiators most of them at once
    * @throws {RangeError} when the pool has no room for the scratch buffer
    */
   constructor(
@@ -68,12 +69,19 @@ export class LogicalUnit implements Deferred {
     readonly pool: BufferPool,
     readonly table: CommandTable,
     readonly identity: Identity,
+    initiators: number,
   ) {
     this.u8 = pool.arena.u8;
     this.view = pool.arena.view;
     this.maxBlocks = Math.min(MAX_TRANSFER_BYTES, pool.largest) / SECTOR_BYTES;
     this.scratch = pool.allocate(SCRATCH_BYTES);
     if (this.scratch === NO_BUFFER) throw new RangeError("iscsi: no memory for the scratch buffer");
+    this.memory = new TaskMemory(
+      pool,
+      initiators,
+      Math.min(MAX_TRANSFER_BYTES, pool.largest),
+      (task) => this.#fed(task),
+    );
     device.onResize(() => this.attendAll(Asc.CAPACITY_CHANGED));
   }
 
@@ -221,7 +229,7 @@ export class LogicalUnit implements Deferred {
    */
   abort(task: Task): void {
     task.aborted = true;
-    if (task.state === TaskState.STARVED) this.#starved.remove(task);
+    if (task.state === TaskState.STARVED) this.memory.forget(task);
     else if (task.state === TaskState.GATED) this.set.withdraw(task);
     else if (task.state === TaskState.RUNNING) {
       if (task.op !== NO_OP && !this.#delayed.remove(task)) return; // the device has it
@@ -239,43 +247,21 @@ export class LogicalUnit implements Deferred {
    */
   take(task: Task, bytes: number): boolean {
     if (task.buffer !== NO_BUFFER) return true; // called again with the memory it waited for
-    if (this.#starved.head === undefined) task.buffer = this.pool.allocate(bytes);
-    task.bufferBytes = bytes;
-    if (task.buffer !== NO_BUFFER) return true;
+    if (this.memory.take(task, bytes)) return true;
     this.starve(task);
     return false;
-  }
-
-  /** True when others wait for memory: nobody should overtake them. */
-  get starving(): boolean {
-    return this.#starved.head !== undefined;
   }
 
   /** Queues a task for a buffer of `task.bufferBytes`. */
   starve(task: Task): void {
     task.state = TaskState.STARVED;
-    this.#starved.push(task);
-    this.#waitForMemory();
+    this.memory.starve(task);
   }
 
-  #waitForMemory(): void {
-    if (this.#waitsForMemory) return;
-    this.#waitsForMemory = true;
-    this.pool.wait(this);
-  }
-
-  /** Memory came back: serves those who wait, in their order. */
-  runDeferred(): void {
-    this.#waitsForMemory = false;
-    for (let task = this.#starved.head; task; task = this.#starved.head) {
-      task.buffer = this.pool.allocate(task.bufferBytes);
-      if (task.buffer === NO_BUFFER) return this.#waitForMemory();
-      this.#starved.shift();
-      if (task.inSet) {
-        task.state = TaskState.RUNNING;
-        task.spec?.run(this, task);
-      } else task.transport.bufferReady(task);
-    }
+  #fed(task: Task): void {
+    if (!task.inSet) return task.transport.bufferReady(task);
+    task.state = TaskState.RUNNING;
+    task.spec?.run(this, task);
   }
 
   /**
