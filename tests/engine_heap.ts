@@ -16,7 +16,8 @@ import { openIo } from "../lib/io/open.ts";
 import { BufferPool } from "../lib/io/pool.ts";
 import { StreamMemory } from "../lib/io/stream.ts";
 import { SocketFrontend } from "../lib/frontend/socket/socket.ts";
-import { type AdoptedRecord, DataService, type ReplicaStore } from "../lib/replica/data_service.ts";
+import type { AdoptedRecord } from "../lib/replica/adopted_record.ts";
+import { DataService, type ReplicaStore } from "../lib/replica/data_service.ts";
 import { ReplicaHost } from "../lib/replica/host.ts";
 import { FrameClient, type FrameClientOwner } from "../lib/wire/client.ts";
 import { Feature, FrameType, MAX_ERROR_BYTES } from "../lib/wire/frame.ts";
@@ -81,6 +82,8 @@ class NoStore implements ReplicaStore {
   adopt(record: AdoptedRecord | undefined): void {
     this.record = record;
   }
+
+  markData(): void {}
 }
 
 /** Keeps a number of requests under way: reads and writes by turns, all over the volume, some overlapping. */

@@ -29,6 +29,7 @@ import { FlushPath } from "./flush_path.ts";
 import { loadDirectory } from "./load.ts";
 import { lockDirectory } from "./lock.ts";
 import { DiskMemory } from "./memory.ts";
+import { markData } from "./data_pieces.ts";
 import { closeAll, openChain } from "./open_chain.ts";
 import { snapshotDiskName } from "./names.ts";
 import { acceptedMeta, newMap, startCounter } from "./opening.ts";
@@ -239,6 +240,11 @@ export class ReplicaDisk implements Directory {
   /** Makes everything that completed before durable. Result: 0, or `-errno`; after a failure the replica is bad. */
   flush(who: Completer, tag: number): void {
     this.#flushes.flush(who, tag);
+  }
+
+  /** Marks the pieces of a range that may hold more than zeros; see data_pieces.ts. @throws {IoError} */
+  markData(offset: number, length: number, piece: number, marks: Uint8Array): void {
+    markData(this.#core, offset, length, piece, marks);
   }
 
   /** A report of everything. @throws {IoError} */

@@ -132,7 +132,7 @@ export class Controller {
       return;
     }
     if (event.event === "equal") {
-      log.info("copies are equal again", { bytes: event.bytes });
+      log.info("copies are equal again", { bytes: event.bytes, copied: event.copied });
       return;
     }
     if (this.#leaving) return;

@@ -66,6 +66,12 @@ export const COPY_BYTES: number = 64 * 1024;
 /** See {@linkcode COPY_BYTES}. */
 export const COPY_DEPTH = 8;
 
+/** Digests asked for at once when copies are compared, of all copies together. */
+export const COMPARE_REQUESTS = 48;
+
+/** Places that differ and are noted before they are made equal. */
+export const MAX_DIFFERENCES = 1024;
+
 /** How often a new copy that must wait for others is tried again, milliseconds. */
 export const ADMIT_RETRY_MS = 100;
 

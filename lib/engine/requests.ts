@@ -19,7 +19,7 @@ import { Mender, type MendHost } from "./mend.ts";
 import { Meters } from "./meters.ts";
 import { Overlaps } from "./overlap.ts";
 import type { ReplicaSet } from "./replica_set.ts";
-import { changes, copies, InnerOp, reads, Slots, SlotState } from "./slots.ts";
+import { changes, copies, InnerOp, readBytes, reads, Slots, SlotState } from "./slots.ts";
 import { Turns } from "./turns.ts";
 import { judge } from "./verdict.ts";
 
@@ -177,6 +177,8 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
         return this.#readFrom(slot, this.replicas.readers[0], FrameType.READ);
       case InnerOp.REGIONS:
         return this.#readFrom(slot, this.#one(slot), FrameType.REGIONS);
+      case InnerOp.DIGEST:
+        return this.#readFrom(slot, this.#one(slot), FrameType.DIGEST);
       case InnerOp.TRIM:
         return this.#readFrom(slot, this.#one(slot), FrameType.UNMAP);
       case InnerOp.CLEAN:
@@ -233,7 +235,8 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
   destination(link: Link, sequence: number, length: number): number {
     const s = this.slots, slot = s.find(sequence);
     if (slot < 0 || (s.waiting[slot] & link.bit) === 0) return DROP;
-    if (!reads(s.op[slot], s.good[slot]) || length > s.length[slot]) return REFUSE;
+    const op = s.op[slot];
+    if (!reads(op, s.good[slot]) || length > readBytes(op, s.length[slot])) return REFUSE;
     s.holds[slot]++;
     return s.at[slot];
   }
@@ -248,8 +251,8 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
     if (reads(s.op[slot], s.good[slot])) {
       if (length > 0) s.holds[slot]--;
       if (copies(s.op[slot])) return this.#copyOn(slot, link, length, text);
-      if (s.op[slot] === InnerOp.REGIONS) {
-        return this.#finish(slot, length === s.length[slot] ? 0 : -Errno.EIO);
+      if (s.op[slot] === InnerOp.REGIONS || s.op[slot] === InnerOp.DIGEST) {
+        return this.#finish(slot, length === readBytes(s.op[slot], s.length[slot]) ? 0 : -Errno.EIO);
       }
       if (length === s.length[slot]) return this.#finish(slot, length);
       return this.#readFailed(slot, link, text || `an answer of ${length} bytes`);

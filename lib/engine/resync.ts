@@ -1,8 +1,11 @@
 /**
  * Makes copies equal after an unclean stop. Each replica tells which regions it had been writing to; in their
- * union the first copy is read and written to the others, block by block, beside the requests of hosts (a host's
- * write to a block that is being copied waits, and the other way round). Until the end all reads go to the first
- * copy, so that nobody ever sees one version and then the other.
+ * union the copies are compared by digests (compare.ts), and where they differ the first copy is read and written to
+ * the others, block by block, beside the requests of hosts (a host's write to a block that is being copied waits,
+ * and the other way round). Until the end all reads go to the first copy, so that nobody ever sees one version
+ * and then the other.
+ *
+ * Comparing and copying take turns, so that what is noted in between stays small.
  *
  * When the first copy fails on the way, the next one becomes the source and everything begins again.
  *
@@ -13,6 +16,7 @@ import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
 import { Feature } from "../wire/frame.ts";
 import { nextRun, REGION_MAP_BYTES, setRegions } from "../wire/regions.ts";
 import { RESYNC_RETRY_MS } from "./limits.ts";
+import { Compare, type ComparePlan } from "./compare.ts";
 import { Copies, type CopyPlan } from "./copies.ts";
 import type { Link } from "./link.ts";
 import { InnerOp } from "./slots.ts";
@@ -20,24 +24,28 @@ import type { Volume } from "./volume.ts";
 
 /** What came of it. */
 export interface ResyncReport {
-  /** Bytes of the regions that were made equal. */
+  /** Bytes of the regions that were compared. */
   readonly bytes: number;
+  /** Bytes that differed and were copied. */
+  readonly copied: number;
 }
 
 /** See the module text. */
-export class Resync implements CopyPlan {
+export class Resync implements ComparePlan {
   readonly #map = new Uint8Array(REGION_MAP_BYTES);
+  readonly #compare: Compare;
   readonly #copies: Copies;
   #source: Link | undefined;
   #asking = 0;
   #differed = 0;
-  /** See {@linkcode CopyPlan}: a stretch is a run of regions. */
+  /** See {@linkcode ComparePlan}: a stretch is a run of regions. */
   next = 0;
-  /** See {@linkcode CopyPlan}. */
+  /** See {@linkcode ComparePlan}. */
   end = 0;
   /** The region after the stretch. */
   #region = 0;
   #bytes = 0;
+  #copied = 0;
 
   /**
    * Does nothing before `start`.
@@ -51,7 +59,8 @@ export class Resync implements CopyPlan {
     readonly volume: Volume,
     readonly done: (report: ResyncReport) => void,
   ) {
-    this.#copies = new Copies(io, pool, volume, this);
+    this.#compare = new Compare(io, pool, volume, this);
+    this.#copies = new Copies(io, pool, volume, new Differences(this.#compare.found, this));
   }
 
   /** Begins. The volume has been started and reads from one copy. */
@@ -60,18 +69,15 @@ export class Resync implements CopyPlan {
     this.#differed = this.volume.differed;
     this.#source = readers[0];
     this.#bytes =
+      this.#copied =
       this.#region =
       this.next =
       this.end =
         0;
+    this.#compare.found.length = 0;
     if (readers.length < 2) return this.#finish();
     this.#asking = readers.length;
     for (const link of [...readers]) this.#ask(link);
-  }
-
-  /** See {@linkcode CopyPlan}. */
-  get to(): number {
-    return this.volume.replicas.readersMask;
   }
 
   /** Asks one replica for its map; without one everything may differ there. */
@@ -82,7 +88,7 @@ export class Resync implements CopyPlan {
       if (result < 0) setRegions(this.#map, volume.regions.region, 0, volume.bytes);
       else for (let i = 0; i < REGION_MAP_BYTES; i++) this.#map[i] |= this.io.arena.u8[at + i];
       if (at !== NO_BUFFER) pool.release(at);
-      if (--this.#asking === 0) this.#copies.run();
+      if (--this.#asking === 0) this.#compare.run();
     };
     if (at === NO_BUFFER) return this.io.defer({ runDeferred: () => told(-1) });
     volume.submitInner(
@@ -96,12 +102,12 @@ export class Resync implements CopyPlan {
     );
   }
 
-  /** See {@linkcode CopyPlan}: another source means to begin again. */
+  /** See {@linkcode ComparePlan}: another source means to begin again. */
   stopped(): boolean {
     return !this.volume.serving || this.#source !== this.volume.replicas.readers[0];
   }
 
-  /** See {@linkcode CopyPlan}. */
+  /** See {@linkcode ComparePlan}. */
   advance(): boolean {
     const { volume } = this, region = volume.regions.region;
     const [first, count] = nextRun(this.#map, this.#region);
@@ -113,8 +119,22 @@ export class Resync implements CopyPlan {
     return true;
   }
 
-  /** See {@linkcode CopyPlan}. */
-  ended(failed: boolean): void {
+  /** See {@linkcode ComparePlan}. */
+  compared(): void {
+    const { found } = this.#compare;
+    if (this.stopped() || found.length === 0) return this.#ended(this.stopped());
+    for (let i = 1; i < found.length; i += 2) this.#copied += found[i];
+    this.#copies.run();
+  }
+
+  /** What was found was copied. */
+  made(failed: boolean): void {
+    this.#compare.found.length = 0;
+    if (failed) return this.#ended(true);
+    this.#compare.run();
+  }
+
+  #ended(failed: boolean): void {
     // Where copies began to differ meanwhile may lie behind.
     if (!failed && this.volume.differed === this.#differed) return this.#finish();
     if (!this.volume.serving) return;
@@ -127,6 +147,39 @@ export class Resync implements CopyPlan {
     if (!this.volume.serving) return;
     this.volume.regions.adopt(this.#map);
     this.volume.turns.single = false;
-    this.done({ bytes: this.#bytes });
+    this.done({ bytes: this.#bytes, copied: this.#copied });
+  }
+}
+
+/** What copies differ in, as what is to be copied from the first to all others. */
+class Differences implements CopyPlan {
+  /** See {@linkcode CopyPlan}. */
+  next = 0;
+  /** See {@linkcode CopyPlan}. */
+  end = 0;
+  #index = 0;
+
+  constructor(readonly found: readonly number[], readonly resync: Resync) {}
+
+  get to(): number {
+    return this.resync.volume.replicas.readersMask;
+  }
+
+  stopped(): boolean {
+    return this.resync.stopped();
+  }
+
+  advance(): boolean {
+    const i = this.#index;
+    if (i >= this.found.length) return false;
+    this.next = this.found[i];
+    this.end = this.next + this.found[i + 1];
+    this.#index = i + 2;
+    return true;
+  }
+
+  ended(failed: boolean): void {
+    this.#index = this.next = this.end = 0;
+    this.resync.made(failed);
   }
 }

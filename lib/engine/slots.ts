@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { Op } from "../block/device.ts";
 import type { Completer } from "../io/io.ts";
+import { digestBytes } from "../wire/digest.ts";
 import { SLOT_BITS, SLOTS } from "./limits.ts";
 
 /** Where a slot is in its life. */
@@ -121,6 +122,8 @@ export const InnerOp = {
   MEND: 11,
   /** An unmap for some copies only, while changes are held. */
   TRIM: 12,
+  /** Asks one replica for the digest of a range; the answer has `digestBytes(length)` bytes. */
+  DIGEST: 13,
 } as const;
 
 /** One of {@linkcode InnerOp}. */
@@ -131,7 +134,7 @@ export interface Submitter {
   /**
    * As `BlockDevice.submit`, also for {@linkcode InnerOp}.
    *
-   * @param to COPY and MEND: bits of the links that get the data. REGIONS and TRIM: the bit of the one link meant
+   * @param to COPY and MEND: bits of the links that get the data. REGIONS, TRIM and DIGEST: the bit of the one link meant
    */
   submitInner(
     op: Op | InnerOp,
@@ -157,5 +160,10 @@ export function copies(op: number): boolean {
 
 /** True while an operation waits for data from a replica. A copying one does until its source has answered. */
 export function reads(op: number, good: number): boolean {
-  return op === Op.READ || op === InnerOp.REGIONS || (copies(op) && good === 0);
+  return op === Op.READ || op === InnerOp.REGIONS || op === InnerOp.DIGEST || (copies(op) && good === 0);
+}
+
+/** How many bytes an operation that {@linkcode reads} gets from its replica. */
+export function readBytes(op: number, length: number): number {
+  return op === InnerOp.DIGEST ? digestBytes(length) : length;
 }

@@ -12,6 +12,7 @@ import { Later } from "../io/later.ts";
 import { BufferPool, NO_BUFFER } from "../io/pool.ts";
 import { SimCluster, type SimHost, type SimOverrides, type SimProcess } from "../io/sim/mod.ts";
 import { Stream, StreamMemory, type StreamOwner, type StreamSizes } from "../io/stream.ts";
+import { DIGEST_PIECE_BYTES, DIGEST_SUM_BYTES, Murmur128 } from "../wire/digest.ts";
 import { Feature, FRAME_BYTES, FrameType } from "../wire/frame.ts";
 import { type FrameHandler, FrameServer } from "../wire/server.ts";
 import type { MemberRecord } from "./membership.ts";
@@ -119,7 +120,17 @@ export class FakeReplica implements FrameHandler {
     else if (type === FrameType.WRITE || type === FrameType.WRITE_DURABLE) {
       this.disk.set(u8.subarray(at, at + size), offset);
     } else if (type === FrameType.UNMAP) this.disk.fill(0, offset, offset + size);
+    else if (type === FrameType.DIGEST) this.#digest(offset, size, u8, at);
     who.complete(tag, type === FrameType.FLUSH || type >= FrameType.ADOPT ? 0 : size);
+  }
+
+  #digest(offset: number, size: number, into: Uint8Array, at: number): void {
+    const sum = new Murmur128();
+    for (let from = 0; from < size; from += DIGEST_PIECE_BYTES, at += DIGEST_SUM_BYTES) {
+      sum.reset();
+      sum.bytes(this.disk.subarray(offset + from, offset + Math.min(from + DIGEST_PIECE_BYTES, size)));
+      sum.finish(into.subarray(at, at + DIGEST_SUM_BYTES));
+    }
   }
 
   errorText(): string {

@@ -95,7 +95,7 @@ export interface FrontendEvent {
 export type ThreadEvent =
   | FrontendEvent
   | { readonly event: "failed"; readonly name: string; readonly reason: string }
-  | { readonly event: "equal"; readonly bytes: number }
+  | { readonly event: "equal"; readonly bytes: number; readonly copied: number }
   | { readonly event: "filled"; readonly name: string; readonly failure: string; readonly bytes: number }
   | { readonly event: "members"; readonly record: MemberRecord };
 
@@ -248,7 +248,7 @@ export class EngineThread implements VolumeEvents {
       this.io,
       this.pool,
       this.volume,
-      ({ bytes }) => this.notify({ event: "equal", bytes }),
+      ({ bytes, copied }) => this.notify({ event: "equal", bytes, copied }),
     );
     resync.start();
   }

@@ -30,6 +30,8 @@ const FIEMAP_HEADER_BYTES = 32;
 const FIEMAP_EXTENT_BYTES = 56;
 /** Extents asked for at once. */
 const FIEMAP_BATCH = 512;
+/** What the kernel fills in; calls are synchronous, so one per thread is enough. */
+const fiemap = new Uint8Array(FIEMAP_HEADER_BYTES + FIEMAP_BATCH * FIEMAP_EXTENT_BYTES);
 
 /** Largest file that `readWhole` takes without being told, bytes. */
 const READ_WHOLE_MAX_BYTES = 1024 * 1024;
@@ -220,9 +222,7 @@ export class FilesLibc implements Files {
 
   /** See {@linkcode Files.extents}. */
   extents(fd: number, offset: number, length: number): Extent[] {
-    const found: Extent[] = [];
-    const bytes = new Uint8Array(FIEMAP_HEADER_BYTES + FIEMAP_BATCH * FIEMAP_EXTENT_BYTES);
-    const view = new DataView(bytes.buffer);
+    const found: Extent[] = [], bytes = fiemap, view = new DataView(bytes.buffer);
     const end = offset + length;
     let flags = FIEMAP_FLAG_SYNC;
     for (let from = offset; from < end;) {

@@ -12,25 +12,16 @@ import { Errno, errnoText } from "../io/errno.ts";
 import { type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import { Later } from "../io/later.ts";
 import type { FrameHandler, FrameServerOptions } from "../wire/server.ts";
+import { DIGEST_PIECE_BYTES, isDigestRange, MAX_DIGEST_BYTES } from "../wire/digest.ts";
 import { FrameType, frameTypeName, SUPERSEDED_TEXT } from "../wire/frame.ts";
 import { REGION_MAP_BYTES } from "../wire/regions.ts";
+import { type AdoptedRecord, parseRecord } from "./adopted_record.ts";
+import { Digests, type DigestSource } from "./digests.ts";
 import type { DirtyRegions } from "./dirty_regions.ts";
 import { HeldRequests } from "./held_requests.ts";
 
-/** The record that engines keep on replicas; see the engine's membership. */
-export interface AdoptedRecord {
-  /** Counts starts of engines, from 1. */
-  readonly generation: number;
-  /** Counts changes of the members within a generation. */
-  readonly revision: number;
-  /** Identifiers of the copies that have every acknowledged write. */
-  readonly members: readonly string[];
-  /** Copies that get writes: the members and one that is being filled. Not kept. */
-  readonly copies?: number;
-}
-
 /** What the data service needs from an open replica directory. Completions as everywhere. */
-export interface ReplicaStore {
+export interface ReplicaStore extends DigestSource {
   /** Size of the volume, bytes. */
   readonly bytes: number;
   /** Why it cannot serve any more (a failed sync, an unreadable directory), or "". */
@@ -83,6 +74,7 @@ export class DataService implements FrameHandler {
   #generation = 0;
   #several = false;
   readonly #held: HeldRequests;
+  readonly #digests: Digests;
   readonly #peerGeneration = new Float64Array(MAX_CONNECTIONS);
   readonly #connected = new Uint8Array(MAX_CONNECTIONS);
   #succession: number = NO_TIMER;
@@ -105,6 +97,7 @@ export class DataService implements FrameHandler {
    */
   constructor(readonly io: Io, readonly onAbandoned: () => void = () => {}) {
     this.#held = new HeldRequests(MAX_REQUESTS);
+    this.#digests = new Digests(io, MAX_REQUESTS, (result, who, tag) => this.#answer(result, who, tag));
     this.#later = new Later(io, MAX_REQUESTS, {
       complete: (tag, result) => {
         const who = this.#whoLater[tag];
@@ -138,6 +131,7 @@ export class DataService implements FrameHandler {
     this.#timer = NO_TIMER;
     this.#succeeded();
     this.#store = store;
+    this.#digests.use(store);
     this.#state = state;
     this.#generation = 0;
     // A connection that had adopted belongs to an engine that did not see this: it must not pass for one that
@@ -150,6 +144,7 @@ export class DataService implements FrameHandler {
   /** Puts new requests aside until {@linkcode release}; those under way end. */
   hold(): void {
     this.#held.active = true;
+    this.#digests.paused = true;
   }
 
   /** Serves what was put aside, in order of arrival, and everything from now on. */
@@ -157,6 +152,7 @@ export class DataService implements FrameHandler {
     this.#held.release((type, offset, size, at, peer, who, tag) =>
       this.start(type, offset, size, at, peer, who, tag)
     );
+    this.#digests.paused = false;
   }
 
   /** See {@linkcode FrameHandler}. */
@@ -171,6 +167,7 @@ export class DataService implements FrameHandler {
       case FrameType.ADOPT:
       case FrameType.REGIONS:
       case FrameType.CLEAN:
+      case FrameType.DIGEST:
         return true;
       default:
         return false;
@@ -200,6 +197,10 @@ export class DataService implements FrameHandler {
     if (!(offset >= 0 && offset + size <= store.bytes)) return this.#answer(-Errno.EINVAL, who, tag);
     if (type === FrameType.READ) return store.read(offset, size, at, who, tag);
     if (type === FrameType.FLUSH) return store.flush(who, tag);
+    if (type === FrameType.DIGEST) {
+      if (!isDigestRange(offset, size)) return this.#answer(-Errno.EINVAL, who, tag);
+      return this.#digests.start(offset, size, at, who, tag);
+    }
     const { regions } = store;
     if (type === FrameType.REGIONS) return this.#tellRegions(regions, size, at, who, tag);
     if (type === FrameType.CLEAN) {
@@ -327,6 +328,9 @@ export class DataService implements FrameHandler {
           return `a map of regions has ${REGION_MAP_BYTES} bytes, ${size} were asked for`;
         }
         if (type === FrameType.REGIONS) return "this replica keeps no map of regions";
+        if (type === FrameType.DIGEST && !isDigestRange(offset, size)) {
+          return `a digest of ${size} bytes at offset ${offset}: at most ${MAX_DIGEST_BYTES}, from a multiple of ${DIGEST_PIECE_BYTES} on`;
+        }
         return `${
           frameTypeName(type)
         } of ${size} bytes at offset ${offset} is beyond the size ${store.bytes}`;
@@ -375,22 +379,4 @@ export class DataService implements FrameHandler {
   onCome(peer: number): void {
     this.#connected[peer] = 1;
   }
-}
-
-function parseRecord(bytes: Uint8Array): AdoptedRecord | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch {
-    return undefined;
-  }
-  if (typeof value !== "object" || value === null) return undefined;
-  const { generation, revision, members, copies } = value as Record<string, unknown>;
-  if (!isCount(generation) || generation === 0 || !isCount(revision)) return undefined;
-  if (!Array.isArray(members) || !members.every((m): m is string => typeof m === "string")) return undefined;
-  return { generation, revision, members, ...(isCount(copies) ? { copies } : {}) };
-}
-
-function isCount(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }

@@ -3,7 +3,8 @@ import { Errno } from "../io/errno.ts";
 import type { Completer } from "../io/io.ts";
 import { SimCluster, type SimProcess } from "../io/sim/mod.ts";
 import { FrameType, SUPERSEDED_TEXT } from "../wire/frame.ts";
-import { type AdoptedRecord, DataService, type ReplicaStore } from "./data_service.ts";
+import type { AdoptedRecord } from "./adopted_record.ts";
+import { DataService, type ReplicaStore } from "./data_service.ts";
 
 const BYTES = 1024 * 1024;
 
@@ -36,6 +37,10 @@ class FakeStore implements ReplicaStore {
 
   flush(who: Completer, tag: number): void {
     this.#end("flush", who, tag, 0);
+  }
+
+  markData(_offset: number, length: number, piece: number, marks: Uint8Array): void {
+    marks.fill(1, 0, Math.ceil(length / piece));
   }
 
   adopt(record: AdoptedRecord | undefined): void {
@@ -137,6 +142,28 @@ Deno.test("what lies beyond the size is refused with the texts that engines know
     setup.text(FrameType.REGIONS, -Errno.EINVAL, 0, 512),
     "a map of regions has 4096 bytes, 512 were asked for",
   );
+});
+
+Deno.test("a digest is of whole pieces from one on, within the volume, and not of too much", () => {
+  using setup = new Setup();
+  assert.equal(setup.ask(1, FrameType.DIGEST, 65536, BYTES - 65536), 0);
+  assert.deepEqual(setup.store.done.length, 15);
+  for (
+    const [offset, size] of [[512, 512], [0, 5], [0, 0xffff_fe00], [BYTES, 512], [-65536, 512], [
+      2 ** 60,
+      512,
+    ]]
+  ) {
+    assert.equal(setup.ask(1, FrameType.DIGEST, offset, size), -Errno.EINVAL, `${size} at ${offset}`);
+  }
+  assert.equal(setup.store.done.length, 15);
+  assert.match(
+    setup.text(FrameType.DIGEST, -Errno.EINVAL, 512, 512),
+    /^a digest of 512 bytes at offset 512: at most/,
+  );
+  assert.match(setup.text(FrameType.DIGEST, -Errno.EINVAL, BYTES, 512), /beyond the size/);
+  setup.adopt(2, 5);
+  assert.equal(setup.ask(1, FrameType.DIGEST, 0, 512), -Errno.EPERM);
 });
 
 Deno.test("a closed replica and a bad one answer everything with why", () => {

@@ -6,7 +6,8 @@
 import type { ReplicaDisk } from "../disk/replica_disk.ts";
 import type { Completer } from "../io/io.ts";
 import type { DirtyRegions } from "./dirty_regions.ts";
-import type { AdoptedRecord, ReplicaStore } from "./data_service.ts";
+import type { AdoptedRecord } from "./adopted_record.ts";
+import type { ReplicaStore } from "./data_service.ts";
 
 /** See the module text. */
 export class DiskStore implements ReplicaStore {
@@ -54,6 +55,11 @@ export class DiskStore implements ReplicaStore {
   /** See {@linkcode ReplicaStore}. */
   flush(who: Completer, tag: number): void {
     this.disk.flush(who, tag);
+  }
+
+  /** See {@linkcode ReplicaStore}. */
+  markData(offset: number, length: number, block: number, marks: Uint8Array): void {
+    this.disk.markData(offset, length, block, marks);
   }
 
   adopt(record: AdoptedRecord | undefined): void {

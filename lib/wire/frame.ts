@@ -16,6 +16,7 @@
  *
  * @module
  */
+import { digestBytes } from "./digest.ts";
 
 /** Bytes of a frame header. */
 export const FRAME_BYTES = 26;
@@ -59,6 +60,8 @@ export const FrameType = {
   REGIONS: 0x4456_0004,
   /** All copies are equal and flushed in this range: its regions are clean. */
   CLEAN: 0x4456_0005,
+  /** Asks for the sums of a range's pieces; the Response carries them. See digest.ts. */
+  DIGEST: 0x4456_0006,
 } as const;
 
 /** What a peer announces it understands; bits of `drover_features`. */
@@ -69,10 +72,12 @@ export const Feature = {
   GENERATION: 2,
   /** REGIONS and CLEAN: dirty regions are recorded. */
   REGIONS: 4,
+  /** DIGEST. */
+  DIGEST: 8,
 } as const;
 
 /** All features of this implementation. */
-export const ALL_FEATURES: number = Feature.FLUSH | Feature.GENERATION | Feature.REGIONS;
+export const ALL_FEATURES: number = Feature.FLUSH | Feature.GENERATION | Feature.REGIONS | Feature.DIGEST;
 
 /** The text of ENOSPC; peers match on it. */
 export const NO_SPACE_TEXT = "no space left on device";
@@ -154,9 +159,14 @@ export function carriesData(type: number): boolean {
   return type === FrameType.WRITE || type === FrameType.WRITE_DURABLE || type === FrameType.ADOPT;
 }
 
-/** True for requests whose Response carries as many bytes as their size says. */
+/** True for requests whose Response carries data. */
 export function answersWithData(type: number): boolean {
-  return type === FrameType.READ || type === FrameType.REGIONS;
+  return type === FrameType.READ || type === FrameType.REGIONS || type === FrameType.DIGEST;
+}
+
+/** How many bytes that is, for the size that such a request names. */
+export function answerBytes(type: number, size: number): number {
+  return type === FrameType.DIGEST ? digestBytes(size) : size;
 }
 
 /** What is wrong with a request's header, or undefined. @param most bytes of a payload or a read */
@@ -173,7 +183,7 @@ export function frameFault(
   if (length > most) {
     return `${frameTypeName(type)} with ${length} bytes of payload; at most ${most} are accepted`;
   }
-  if (answersWithData(type) && (size > most || length > 0)) {
+  if (answersWithData(type) && (answerBytes(type, size) > most || length > 0)) {
     return `read of ${size} bytes with ${length} bytes of payload; at most ${most} can be read at once`;
   }
   return undefined;

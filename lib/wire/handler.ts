@@ -14,7 +14,8 @@ export interface FrameHandler {
    * Starts a request. `who.complete(tag, result)` follows from the loop, never inside the call: 0 or more is
    * the size of the Response, below 0 is `-errno`.
    *
-   * @param at READ: buffer to fill (`size` bytes); with a payload: the payload; otherwise 0
+   * @param at READ: buffer to fill (`size` bytes; likewise the others that answer with data, with as many as
+   *   `answerBytes` says); with a payload: the payload; otherwise 0
    * @param size WRITE, WRITE_DURABLE, ADOPT: the payload's length, whatever the size field says; otherwise that field
    * @param peer the connection, see `FrameServer.dropWhere`
    */

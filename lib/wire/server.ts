@@ -17,6 +17,7 @@ import { Stream } from "../io/stream.ts";
 import { HEADER_BYTES, StreamMemory, type StreamSizes } from "../io/stream_memory.ts";
 import type { FrameHandler, FrameServerOptions, HandedServer } from "./handler.ts";
 import {
+  answerBytes,
   answersWithData,
   carriesData,
   FRAME_BYTES,
@@ -33,7 +34,6 @@ import {
   putFrame,
   WireError,
 } from "./frame.ts";
-
 import { Peer } from "./peer.ts";
 import { Shares, STANDSTILL_MS } from "./shares.ts";
 
@@ -204,7 +204,7 @@ export class FrameServer implements Completer {
         continue;
       }
       if (!this.#shares.takeSlot(peer, stream)) return;
-      const bytes = answersWithData(type) ? size : length;
+      const bytes = answersWithData(type) ? answerBytes(type, size) : length;
       let buffer = NO_BUFFER;
       if (bytes > 0) {
         buffer = this.#shares.takeBuffer(peer, stream, bytes);
@@ -253,9 +253,9 @@ export class FrameServer implements Completer {
     this.#state[slot] = 3;
     if (stream === undefined || stream.closing) return this.release(slot);
     if (result < 0) return this.#replyError(slot, stream, result);
-    const read = answersWithData(this.#type[slot]) && this.#size[slot] > 0;
+    const type = this.#type[slot], read = answersWithData(type) && this.#size[slot] > 0;
     const at = stream.header(FRAME_BYTES);
-    const length = read ? this.#size[slot] : 0;
+    const length = read ? answerBytes(type, this.#size[slot]) : 0;
     const size = read ? length : result;
     putFrame(this.#view, at, this.#sequence[slot], FrameType.RESPONSE, this.#offset[slot], size, length);
     if (read) stream.payload(this.#buffer[slot], length, slot);

@@ -167,6 +167,11 @@ const HOSTILE: readonly [string, Uint8Array, RegExp][] = [
   ["a read of 4 GiB", frame(1, 0, 0, 0xffff_ffff), /read of 4294967295 bytes/],
   ["a read above the limit", frame(1, 0, 0, 64 * KIB + 1), /at most 65536 can be read at once/],
   ["a read with a payload", frame(1, 0, 0, 4, new Uint8Array(4)), /read of 4 bytes with 4 bytes of payload/],
+  [
+    "a digest with a payload",
+    frame(1, FrameType.DIGEST, 0, 512, new Uint8Array(4)),
+    /with 4 bytes of payload/,
+  ],
 ];
 for (const [what, bytes, problem] of HOSTILE) {
   testWorlds(`${what} ends the connection it came on, and no other`, (io, directory) => {

@@ -33,6 +33,12 @@ export const MUTANTS: readonly Mutant[] = [
     to: "    return coversRegions(this.#map, this.region, offset, length) || true;",
   },
   {
+    name: "a digest forgets a run of data",
+    file: "lib/disk/data_pieces.ts",
+    from: "      if (extent.unwritten) continue;",
+    to: "      if (extent.unwritten || extent.offset > offset) continue;",
+  },
+  {
     name: "a merge of snapshots forgets the last piece of the child",
     file: "lib/disk/folds.ts",
     from:

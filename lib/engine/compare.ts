@@ -1,0 +1,161 @@
+/**
+ * Finds out where copies differ, without moving their data: every complete copy is asked for the digest of a range
+ * (lib/wire/digest.ts), and the pieces whose sums are not the same on all are kept for who makes them equal.
+ *
+ * Nobody waits for it: ranges are not closed to hosts. A sector that no write touches meanwhile is told as it is. One
+ * that a write touches is told as it was before or after; whatever is compared then, it is equal in the end, for
+ * the write goes to all copies, overlapping ones in the same order, and a copy that fails it is out (that all are
+ * full, and differ, is counted in {@linkcode Volume.differed}). So what was found equal is equal, and what was not is
+ * copied once for nothing at worst.
+ *
+ * Where a copy cannot tell (Longhorn's, or a range that cannot be read) the range counts as different: the copying
+ * finds out what is wrong, and treats the copy accordingly.
+ *
+ * @module
+ */
+import type { Completer, Io } from "../io/io.ts";
+import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
+import {
+  DIGEST_PIECE_BYTES,
+  DIGEST_SUM_BYTES,
+  digestBytes,
+  digestPieces,
+  MAX_DIGEST_BYTES,
+} from "../wire/digest.ts";
+import { Feature } from "../wire/frame.ts";
+import { COMPARE_REQUESTS, MAX_DIFFERENCES, MAX_REPLICAS } from "./limits.ts";
+import type { Link } from "./link.ts";
+import { InnerOp } from "./slots.ts";
+import type { Volume } from "./volume.ts";
+
+/** Says what is to be compared. All calls come from the loop. */
+export interface ComparePlan {
+  /** True to go no further; asked again whenever a range was compared. */
+  stopped(): boolean;
+  /** Where the next bytes lie, a multiple of {@linkcode DIGEST_PIECE_BYTES}; at or above `end` there are none. */
+  next: number;
+  /** End of the stretch that `next` lies in. */
+  readonly end: number;
+  /** Goes to the next stretch. @returns false when there is none */
+  advance(): boolean;
+  /** Nothing is under way: all was compared, or much was found, or `stopped` said so. */
+  compared(): void;
+}
+
+/** A range that is being compared. */
+interface Range {
+  readonly offset: number;
+  readonly length: number;
+  /** Memory for one answer after the other. */
+  readonly at: number;
+  /** Who was asked. */
+  readonly links: readonly Link[];
+  /** Answers to come. */
+  left: number;
+  /** Bits of the links that could not tell. */
+  failed: number;
+}
+
+/** Bytes of one answer at most. */
+const ANSWER_BYTES = digestBytes(MAX_DIGEST_BYTES);
+
+/** See the module text. */
+export class Compare implements Completer {
+  /** Where copies differ, in order of discovery: offset and length by turns. For the owner to empty. */
+  readonly found: number[] = [];
+  readonly #ranges: (Range | undefined)[] = new Array<Range | undefined>(COMPARE_REQUESTS).fill(undefined);
+  #underWay = 0;
+
+  /**
+   * Does nothing before `run`.
+   *
+   * @param pool for the answers
+   */
+  constructor(
+    readonly io: Io,
+    readonly pool: BufferPool,
+    readonly volume: Volume,
+    readonly plan: ComparePlan,
+  ) {}
+
+  /** Begins, or goes on; `compared` follows, never inside the call. */
+  run(): void {
+    this.io.defer({ runDeferred: () => this.#pump() });
+  }
+
+  #pump(): void {
+    const { plan, volume } = this;
+    while (!plan.stopped() && this.found.length < 2 * MAX_DIFFERENCES) {
+      if (plan.next >= plan.end) {
+        if (!plan.advance()) break;
+        continue;
+      }
+      const links = volume.replicas.readers;
+      // Few copies: many ranges at once. At least one.
+      if (this.#underWay > 0 && (this.#underWay + 1) * links.length > COMPARE_REQUESTS) return;
+      if (links.length < 2 || links.some(({ features }) => (features & Feature.DIGEST) === 0)) {
+        this.#differs(plan.next, plan.end - plan.next);
+        plan.next = plan.end;
+        continue;
+      }
+      const at = this.pool.allocate(ANSWER_BYTES * MAX_REPLICAS);
+      if (at === NO_BUFFER) {
+        if (this.#underWay === 0) this.pool.wait({ runDeferred: () => this.#pump() });
+        return;
+      }
+      this.#ask(plan.next, Math.min(MAX_DIGEST_BYTES, plan.end - plan.next), at, [...links]);
+    }
+    if (this.#underWay === 0) plan.compared();
+  }
+
+  #ask(offset: number, length: number, at: number, links: readonly Link[]): void {
+    const index = this.#ranges.indexOf(undefined);
+    this.#ranges[index] = { offset, length, at, links, left: links.length, failed: 0 };
+    this.#underWay++;
+    this.plan.next += length;
+    links.forEach(({ bit }, i) => {
+      const tag = index * MAX_REPLICAS + i;
+      this.volume.submitInner(InnerOp.DIGEST, offset, length, at + i * ANSWER_BYTES, this, tag, bit);
+    });
+  }
+
+  /** A copy has told. */
+  complete(tag: number, result: number): void {
+    const index = Math.floor(tag / MAX_REPLICAS), range = this.#ranges[index];
+    if (!range) return;
+    if (result < 0) range.failed |= range.links[tag % MAX_REPLICAS].bit;
+    if (--range.left > 0) return;
+    this.#ranges[index] = undefined;
+    this.#underWay--;
+    this.#judge(range);
+    this.pool.release(range.at);
+    this.#pump();
+  }
+
+  /** All have told: those that are still there count. */
+  #judge({ offset, length, at, links, failed }: Range): void {
+    const present = this.volume.replicas.readersMask;
+    const answers = links.flatMap(({ bit }, i) => (bit & present) === 0 ? [] : at + i * ANSWER_BYTES);
+    if ((failed & present) !== 0) return this.#differs(offset, length);
+    const [first, ...others] = answers, pieces = digestPieces(length);
+    if (first === undefined) return;
+    for (let piece = 0; piece < pieces; piece++) {
+      if (others.every((other) => this.#same(first, other, piece))) continue;
+      const within = piece * DIGEST_PIECE_BYTES;
+      this.#differs(offset + within, Math.min(DIGEST_PIECE_BYTES, length - within));
+    }
+  }
+
+  #same(a: number, b: number, piece: number): boolean {
+    const { u8 } = this.io.arena, from = piece * DIGEST_SUM_BYTES;
+    for (let i = from; i < from + DIGEST_SUM_BYTES; i++) if (u8[a + i] !== u8[b + i]) return false;
+    return true;
+  }
+
+  #differs(offset: number, length: number): void {
+    const { found } = this, last = found.length - 2;
+    // Neighbours are copied in one go.
+    if (last >= 0 && found[last] + found[last + 1] === offset) found[last + 1] += length;
+    else found.push(offset, length);
+  }
+}
