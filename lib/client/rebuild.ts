@@ -23,6 +23,7 @@ import { Code, ptypes, RpcError } from "../rpc/mod.ts";
 import { type EngineClient, replicaAddress, type ReplicaClient } from "./engine.ts";
 import { ClientError, textOf } from "./errors.ts";
 import {
+  announce,
   copyFiles,
   findSources,
   longCall,
@@ -84,10 +85,13 @@ export async function addReplica(
   options: AddReplicaOptions = {},
 ): Promise<void> {
   const to = replicaAddress(address), target = engine.replica(to, options.instanceName);
-  if (await startInstead(engine, to, options)) return;
+  const { replicaCount, size } = await engine.volume();
+  if (replicaCount === 0) return await startInstead(engine, to, size, options);
   const log = getLogger({ replica: to });
-  await giveSize(engine, target);
-  await takeOldMark(target);
+  announce(engine, target);
+  const found = await target.get();
+  await giveSize(size, target, found);
+  await takeOldMark(target, found);
   log.info("adding the replica", { mode: "WO" });
   await engine.controller.unary("controllerReplicaCreate", {
     address: to,
@@ -127,8 +131,9 @@ export async function addReplicaForRestore(
   options: AddReplicaOptions = {},
 ): Promise<void> {
   const to = replicaAddress(address), target = engine.replica(to, options.instanceName);
-  if (await startInstead(engine, to, options)) return;
-  const { size } = await engine.volume(), own = Number((await target.get()).size);
+  const { replicaCount, size } = await engine.volume();
+  if (replicaCount === 0) return await startInstead(engine, to, size, options);
+  const own = Number((await target.get()).size);
   if (own !== size) {
     throw new ClientError(`rebuilding replica size ${own} is not the same as volume size ${size}`);
   }
@@ -227,22 +232,20 @@ export async function startWithReplicas(
 async function startInstead(
   engine: EngineClient,
   address: string,
+  size: number,
   options: AddReplicaOptions,
-): Promise<boolean> {
-  const { replicaCount, size } = await engine.volume();
-  if (replicaCount !== 0) return false;
+): Promise<void> {
   const nominal = options.size ?? size;
   await engine.controller.unary("volumeStart", {
     replicaAddresses: [address],
     size: nominal,
     currentSize: options.currentSize ?? nominal,
   });
-  return true;
 }
 
 /** Makes a replica as large as the volume. @throws {ClientError} when it is larger */
-async function giveSize(engine: EngineClient, target: ReplicaClient): Promise<void> {
-  const { size } = await engine.volume(), { size: text, state } = await target.get(), own = Number(text);
+async function giveSize(size: number, target: ReplicaClient, found: ptypes.Replica): Promise<void> {
+  const { size: text, state } = found, own = Number(text);
   if (own === size) return;
   if (own > size) throw new ClientError(`cannot add new replica larger than size ${size}`);
   const closed = state === "closed";
@@ -255,8 +258,7 @@ async function giveSize(engine: EngineClient, target: ReplicaClient): Promise<vo
 }
 
 /** A rebuild that was broken off leaves its mark, which the replica refuses to set twice. */
-async function takeOldMark(target: ReplicaClient): Promise<void> {
-  const { state, rebuilding } = await target.get();
+async function takeOldMark(target: ReplicaClient, { state, rebuilding }: ptypes.Replica): Promise<void> {
   if (state !== "closed" || !rebuilding) return;
   await target.replica.unary("replicaOpen", {});
   try {

@@ -75,7 +75,8 @@ export function portsFor(replicas: number): number {
 }
 
 /** Methods that change nothing. */
-const READING = /^(volumeGet|replicaList|replicaGet|versionDetailGet|.*Status|.*LockState|.*LimitGet)$/;
+const READING =
+  /^(volumeGet|replicaList|replicaGet|versionDetailGet|.*Status|.*LockState|.*LimitGet|droverSyncPrepare)$/;
 
 /** Handlers for every method of a service, found when they are called. */
 function handlersOf<M>(

@@ -27,6 +27,24 @@ export interface TransferOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Patience with who is told that a rebuild begins, milliseconds: nothing depends on it. */
+const ANNOUNCE_MS = 5_000;
+
+/**
+ * Tells a target and its sources that files are about to travel: their threads start while the engine takes its
+ * snapshot. Whoever does not understand that, or is gone, is no matter here. Waits for nothing.
+ */
+export function announce(engine: EngineClient, target: ReplicaClient): void {
+  const call = { timeoutMs: ANNOUNCE_MS };
+  const tell = (agent: ReplicaClient["agent"], request: ptypes.IDroverSyncPrepareRequest) =>
+    agent.unary("droverSyncPrepare", request, call);
+  const sources = async () => {
+    const complete = (await engine.replicas()).filter(({ mode }) => mode === "RW");
+    await Promise.all(complete.map(({ address }) => tell(engine.replica(address).agent, { send: true })));
+  };
+  for (const told of [tell(target.agent, { receive: true }), sources()]) told.catch(() => {});
+}
+
 /** How long a call is waited for. */
 export type Patience = Pick<TransferOptions, "grpcTimeoutSeconds" | "signal">;
 
@@ -104,13 +122,12 @@ export async function findSources(
 ): Promise<string[]> {
   const replicas = await engine.replicas();
   checkTarget(replicas, target);
-  const limit = await sourceLimit(engine), sources: string[] = [];
-  for (const { address, mode } of replicas) {
-    if (mode !== "RW" || sources.length >= limit || except.includes(address)) continue;
-    if (await isPurging(engine.replica(address))) continue;
-    sources.push(address);
-  }
-  return sources;
+  const complete = replicas.filter(({ address, mode }) => mode === "RW" && !except.includes(address));
+  const [limit, ...purging] = await Promise.all([
+    sourceLimit(engine),
+    ...complete.map(({ address }) => isPurging(engine.replica(address))),
+  ]);
+  return complete.filter((_, index) => !purging[index]).map(({ address }) => address).slice(0, limit);
 }
 
 /** There is no replica to copy from. */

@@ -113,6 +113,7 @@ export async function syncFiles(
   status: RebuildStatus,
   signal: AbortSignal,
 ): Promise<void> {
+  agent.workers.prepare("receive");
   const sources = await Promise.all(
     request.sources.map((address) => openSource(address, request.volumeName)),
   );
@@ -170,6 +171,11 @@ async function firstProblem(settled: Promise<PromiseSettledResult<void>[]>): Pro
   return (await settled).find((result) => result.status === "rejected")?.reason;
 }
 
+/** Waits for the end of all; the first failure counts. */
+async function allOf(jobs: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(jobs)) if (result.status === "rejected") throw result.reason;
+}
+
 class FilesSync {
   #turn = 0;
   readonly #launched = new Set<Launched>();
@@ -191,9 +197,20 @@ class FilesSync {
     this.status.onLimit = () => this.#limit();
     const images = jobs.filter(({ to }) => !isRecord(to));
     const shared = (job: FileJob) => job.bytes >= SHARED_BYTES && this.sources.some(({ drover }) => drover);
-    for (const job of images.filter(shared)) await this.#fetch(job, true);
-    await this.#beside(images.filter((job) => !shared(job)));
-    await this.#beside(jobs.filter(({ to }) => isRecord(to)));
+    const large = images.filter(shared), small = images.filter((job) => !shared(job));
+    const { count } = this.agent.options.ports;
+    if (large.length === 0 || count < 2) {
+      await this.#inTurn(large);
+      await this.#beside(small, count);
+    } else {
+      // Small ones come beside the large ones, on the ports that these leave.
+      await allOf([this.#inTurn(large), this.#beside(small, count - 1)]);
+    }
+    await this.#beside(jobs.filter(({ to }) => isRecord(to)), count);
+  }
+
+  async #inTurn(jobs: readonly FileJob[]): Promise<void> {
+    for (const job of jobs) await this.#fetch(job, true);
   }
 
   /** Files under way share the limit. */
@@ -201,14 +218,13 @@ class FilesSync {
     for (const one of this.#launched) one.tell({ limit: this.status.limit / this.#launched.size });
   }
 
-  async #beside(jobs: readonly FileJob[]): Promise<void> {
-    const queue = jobs.values();
-    const lanes = Math.max(1, Math.min(MAX_FILES, this.agent.options.ports.count));
+  /** Several at the same time, on so many ports. */
+  async #beside(jobs: readonly FileJob[], ports: number): Promise<void> {
+    const queue = jobs.values(), lanes = Math.max(1, Math.min(MAX_FILES, ports));
     const lane = async () => {
       for (const job of queue) await this.#fetch(job, false);
     };
-    const results = await Promise.allSettled(Array.from({ length: lanes }, lane));
-    for (const result of results) if (result.status === "rejected") throw result.reason;
+    await allOf(Array.from({ length: lanes }, lane));
   }
 
   /** The sources for a try: all Drovers for a shared file, else one in turn, those that failed less first. */

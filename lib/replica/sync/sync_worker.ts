@@ -5,6 +5,7 @@
  */
 import { RpcError } from "../../rpc/errors.ts";
 import { backupSnapshot } from "./backup_job.ts";
+import { loadSums } from "./batches.ts";
 import { exportSnapshot } from "./export_job.ts";
 import { hashFile } from "./hash_file.ts";
 import type { JobContext } from "./job.ts";
@@ -18,6 +19,7 @@ const JOBS: Readonly<Record<string, (params: unknown, context: JobContext) => Pr
   backup: (params, context) => backupSnapshot(params as Parameters<typeof backupSnapshot>[0], context),
   restore: (params, context) => restoreSnapshot(params as Parameters<typeof restoreSnapshot>[0], context),
   export: (params, context) => exportSnapshot(params as Parameters<typeof exportSnapshot>[0], context),
+  prepare: () => loadSums(),
   hash: (params, context) => hashFile(params as Parameters<typeof hashFile>[0], context),
   receive: (params, context) => receive(params as Parameters<typeof receive>[0], context),
   send: (params, context) => sendFile(params as Parameters<typeof sendFile>[0], context),

@@ -18,6 +18,7 @@ import { textOf } from "./status.ts";
 /** Names of these calls. */
 export type TransferMethodName =
   | "droverSyncLimitSet"
+  | "droverSyncPrepare"
   | "fileSend"
   | "filesSync"
   | "receiverLaunch"
@@ -57,6 +58,11 @@ export function transferHandlers(agent: SyncAgent): Pick<Handlers<SyncAgentMetho
     replicaRebuildStatus: () => agent.rebuild.describe(),
     droverSyncLimitSet: ({ bytesPerSecond }) => {
       agent.rebuild.setLimit(bytesPerSecond);
+      return {};
+    },
+    droverSyncPrepare: ({ receive, send }) => {
+      if (receive) agent.workers.prepare("receive");
+      if (send) agent.workers.prepare("send");
       return {};
     },
     snapshotClone: async (request, { signal }) => {

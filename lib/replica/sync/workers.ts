@@ -141,6 +141,11 @@ export class SyncWorkers {
     return worker.run(kind, params, options) as JobHandle<Result>;
   }
 
+  /** Starts a lane's thread, because jobs are about to come. */
+  prepare(lane: Lane): void {
+    this.run(lane, "prepare", {}).result.catch(() => {});
+  }
+
   /** Ends all threads; jobs under way fail. */
   close(): void {
     this.#closed = true;

@@ -16569,6 +16569,19 @@ export const ptypes = $root.ptypes = (() => {
             responseStream: { value: $undefined }
         });
 
+
+
+        $Object.defineProperties(SyncAgentService.prototype.droverSyncPrepare = function(request, callback) {
+            return $protobuf.rpc.Service.prototype.rpcCall.call(this, SyncAgentService.prototype.droverSyncPrepare, $root.ptypes.DroverSyncPrepareRequest, $root.google.protobuf.Empty, request, callback);
+        }, {
+            name: { value: "DroverSyncPrepare" },
+            path: { value: "/ptypes.SyncAgentService/DroverSyncPrepare" },
+            requestType: { value: "DroverSyncPrepareRequest" },
+            responseType: { value: "google.protobuf.Empty" },
+            requestStream: { value: $undefined },
+            responseStream: { value: $undefined }
+        });
+
         return SyncAgentService;
     })();
 
@@ -17379,6 +17392,104 @@ export const ptypes = $root.ptypes = (() => {
         };
 
         return DroverSyncLimitSetRequest;
+    })();
+
+    ptypes.DroverSyncPrepareRequest = (function() {
+
+        const DroverSyncPrepareRequest = function (properties) {
+            if (properties)
+                for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                    if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                        this[keys[i]] = properties[keys[i]];
+        };
+
+        DroverSyncPrepareRequest.prototype.receive = false;
+        DroverSyncPrepareRequest.prototype.send = false;
+
+        DroverSyncPrepareRequest.create = function(properties) {
+            return new DroverSyncPrepareRequest(properties);
+        };
+
+        DroverSyncPrepareRequest.encode = function (message, writer, _depth) {
+            if (!writer)
+                writer = $Writer.create();
+            if (_depth === $undefined)
+                _depth = 0;
+            if (_depth > $util.recursionLimit)
+                throw $Error("max depth exceeded");
+            if (message.receive != null && $Object.hasOwnProperty.call(message, "receive") && message.receive !== false)
+                writer.uint32(8).bool(message.receive);
+            if (message.send != null && $Object.hasOwnProperty.call(message, "send") && message.send !== false)
+                writer.uint32(16).bool(message.send);
+            if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                for (let i = 0; i < message.$unknowns.length; ++i)
+                    writer.raw(message.$unknowns[i]);
+            return writer;
+        };
+
+        DroverSyncPrepareRequest.decode = function (reader, length, _end, _depth, _target) {
+            if (!(reader instanceof $Reader))
+                reader = $Reader.create(reader);
+            if (_depth === $undefined)
+                _depth = 0;
+            if (_depth > $Reader.recursionLimit)
+                throw $Error("max depth exceeded");
+            let end, message, value;
+            if (length === $undefined)
+                end = reader.len;
+            else {
+                end = reader.pos + length;
+                if (end > reader.len)
+                    throw $RangeError("index out of range");
+                length = reader.len;
+                reader.len = end;
+            }
+            message = _target || new $root.ptypes.DroverSyncPrepareRequest();
+            while (reader.pos < end) {
+                let start = reader.pos;
+                let tag = reader.tag();
+                if (tag === _end) {
+                    _end = $undefined;
+                    break;
+                }
+                let wireType = tag & 7;
+                switch (tag >>>= 3) {
+                case 1: {
+                        if (wireType !== 0)
+                            break;
+                        if (value = reader.bool())
+                            message.receive = value;
+                        else
+                            delete message.receive;
+                        continue;
+                    }
+                case 2: {
+                        if (wireType !== 0)
+                            break;
+                        if (value = reader.bool())
+                            message.send = value;
+                        else
+                            delete message.send;
+                        continue;
+                    }
+                }
+                reader.skipType(wireType, _depth, tag);
+                if (!reader.discardUnknown) {
+                    $util.makeProp(message, "$unknowns", false);
+                    (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                }
+            }
+            if (length !== $undefined) {
+                if (reader.pos !== end)
+                    throw $RangeError("index out of range");
+                reader.len = length;
+            }
+            if (_end !== $undefined)
+                throw $Error("missing end group");
+            return message;
+        };
+
+        return DroverSyncPrepareRequest;
     })();
 
     ptypes.FileLocalSync = (function() {

@@ -5752,6 +5752,9 @@ export namespace ptypes {
 
         /** Drover's own: changes the limit of a rebuild that is under way, or of the next one. */
         droverSyncLimitSet: ptypes.SyncAgentService.DroverSyncLimitSet;
+
+        /** Drover's own: a rebuild is about to begin, so that what it needs is started while other things are done. */
+        droverSyncPrepare: ptypes.SyncAgentService.DroverSyncPrepare;
     }
 
     /** What belongs to SyncAgentService. */
@@ -6170,6 +6173,25 @@ export namespace ptypes {
           readonly name: "DroverSyncLimitSet";
           readonly path: "/ptypes.SyncAgentService/DroverSyncLimitSet";
           readonly requestType: "DroverSyncLimitSetRequest";
+          readonly responseType: "google.protobuf.Empty";
+          readonly requestStream: undefined;
+          readonly responseStream: undefined;
+        };
+
+        /**
+         * Callback as used by {@link ptypes.SyncAgentService#droverSyncPrepare}.
+         * @param error Error, if any
+         * @param [response] Empty
+         */
+        type DroverSyncPrepareCallback = (error: (Error|null), response?: google.protobuf.Empty) => void;
+
+        /** Drover's own: a rebuild is about to begin, so that what it needs is started while other things are done. */
+        type DroverSyncPrepare = {
+          (request: ptypes.IDroverSyncPrepareRequest, callback: ptypes.SyncAgentService.DroverSyncPrepareCallback): void;
+          (request: ptypes.IDroverSyncPrepareRequest): Promise<google.protobuf.Empty>;
+          readonly name: "DroverSyncPrepare";
+          readonly path: "/ptypes.SyncAgentService/DroverSyncPrepare";
+          readonly requestType: "DroverSyncPrepareRequest";
           readonly responseType: "google.protobuf.Empty";
           readonly requestStream: undefined;
           readonly responseStream: undefined;
@@ -6733,6 +6755,79 @@ export namespace ptypes {
 
         /** Shape of a DroverSyncLimitSetRequest. */
         type $Shape = ptypes.DroverSyncLimitSetRequest.$Properties;
+    }
+
+    /**
+     * Properties of a DroverSyncPrepareRequest.
+     * @deprecated Use ptypes.DroverSyncPrepareRequest.$Properties instead.
+     */
+    interface IDroverSyncPrepareRequest extends ptypes.DroverSyncPrepareRequest.$Properties {
+    }
+
+    /** Whether files are about to come, or to be sent. */
+    class DroverSyncPrepareRequest {
+
+        /**
+         * Constructs a new DroverSyncPrepareRequest.
+         * @param [properties] Properties to set
+         */
+        constructor(properties?: ptypes.DroverSyncPrepareRequest.$Properties);
+
+        /** Unknown fields preserved while decoding when enabled */
+        $unknowns?: Uint8Array[];
+
+        /** DroverSyncPrepareRequest receive. */
+        receive: boolean;
+
+        /** DroverSyncPrepareRequest send. */
+        send: boolean;
+
+        /**
+         * Creates a new DroverSyncPrepareRequest instance using the specified properties.
+         * @param [properties] Properties to set
+         * @returns DroverSyncPrepareRequest instance
+         */
+        static create(properties: ptypes.DroverSyncPrepareRequest.$Shape): ptypes.DroverSyncPrepareRequest & ptypes.DroverSyncPrepareRequest.$Shape;
+        /** The same, with some of the properties. */
+        static create(properties?: ptypes.DroverSyncPrepareRequest.$Properties): ptypes.DroverSyncPrepareRequest;
+
+        /**
+         * Encodes the specified DroverSyncPrepareRequest message. Does not implicitly {@link ptypes.DroverSyncPrepareRequest.verify|verify} messages.
+         * @param message DroverSyncPrepareRequest message or plain object to encode
+         * @param [writer] Writer to encode to
+         * @returns Writer
+         */
+        static encode(message: ptypes.DroverSyncPrepareRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+        /**
+         * Decodes a DroverSyncPrepareRequest message from the specified reader or buffer.
+         * @param reader Reader or buffer to decode from
+         * @param [length] Message length if known beforehand
+         * @returns {ptypes.DroverSyncPrepareRequest & ptypes.DroverSyncPrepareRequest.$Shape} DroverSyncPrepareRequest
+         * @throws {Error} If the payload is not a reader or valid buffer
+         * @throws {$protobuf.util.ProtocolError} If required fields are missing
+         */
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DroverSyncPrepareRequest;
+    }
+
+    /** What belongs to DroverSyncPrepareRequest. */
+    namespace DroverSyncPrepareRequest {
+
+        /** Properties of a DroverSyncPrepareRequest. */
+        interface $Properties {
+
+            /** DroverSyncPrepareRequest receive */
+            receive?: (boolean|null);
+
+            /** DroverSyncPrepareRequest send */
+            send?: (boolean|null);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+        }
+
+        /** Shape of a DroverSyncPrepareRequest. */
+        type $Shape = ptypes.DroverSyncPrepareRequest.$Properties;
     }
 
     /**
