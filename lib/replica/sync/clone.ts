@@ -68,6 +68,7 @@ export async function cloneSnapshot(
   signal.addEventListener("abort", end, { once: true });
   try {
     const receiver = await launch(agent, disk, {
+      verify: "sample",
       signal: stop.signal,
       onProgress: (placed) => {
         if (total > 0) status.progress = Math.min(99, Math.floor(100 * placed / total));

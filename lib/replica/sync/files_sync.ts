@@ -11,7 +11,18 @@
  * other, each for everything.
  *
  * Nothing has to be noted to go on after a crash: an image that is there is compared in batches, and only what differs
- * is sent. Every batch is checked against the source's sum before it is written, and synced before a file counts.
+ * is sent.
+ *
+ * What is compared with the sources, so that a file counts:
+ *
+ * | what | how |
+ * |---|---|
+ * | data that was there before | its sum, batch by batch, read from the file |
+ * | data that comes | its sum, before it is written; then it is synced |
+ * | one batch in 64 of what came, at least 4 of a file | read back from the disk, and its sum once more |
+ * | with `drover_verify` everything | the same |
+ *
+ * Longhorn's sources cannot be asked for sums like these: what comes from them is not read back.
  *
  * @module
  */
@@ -64,7 +75,7 @@ export interface SyncRequest {
   readonly fastSync: boolean;
   /** Time for an answer between sender and receiver, seconds; 0 = the default. */
   readonly timeoutS: number;
-  /** Read everything back at the end. */
+  /** Read everything back at the end, not only a sample. */
   readonly verify: boolean;
   /** The volume that sources must belong to, "" for any. */
   readonly volumeName: string;
@@ -259,7 +270,7 @@ class FilesSync {
     const launched = await launch(this.agent, job.to, {
       shared,
       // A record is small, and replaced as a whole.
-      verify: this.request.verify && shared && !isRecord(job.to),
+      verify: !shared || isRecord(job.to) ? "nothing" : this.request.verify ? "everything" : "sample",
       signal: stop.signal,
       onProgress: (placed, received, all) => {
         this.status.note(job.to, placed, received, job.bytes);

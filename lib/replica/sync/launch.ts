@@ -5,6 +5,7 @@
  */
 import type { SyncAgent } from "./agent.ts";
 import { receivableName } from "./names.ts";
+import type { Verify } from "./reception.ts";
 import type { ReceiveEvent, ReceiveNews, ReceiveParams, ReceiveResult } from "./receiver.ts";
 
 /** A receiver that listens. */
@@ -24,7 +25,7 @@ export interface LaunchOptions {
   /** Bytes per second, 0 = no limit. */
   readonly limit?: number;
   /** See {@linkcode ReceiveParams.verify}. */
-  readonly verify?: boolean;
+  readonly verify?: Verify;
   /** Ends it early. */
   readonly signal?: AbortSignal;
   /** Told how far it is. */
@@ -45,7 +46,7 @@ export async function launch(agent: SyncAgent, file: string, options: LaunchOpti
     ports,
     shared: options.shared ?? false,
     limit: options.limit ?? 0,
-    verify: options.verify ?? false,
+    verify: options.verify ?? "nothing",
   };
   const listening = Promise.withResolvers<number>();
   const onEvent = (event: unknown) => {

@@ -20,14 +20,16 @@ export interface Part {
 
 /** The parts of one file. */
 export class Parts {
-  readonly #back: Part[] = [];
+  readonly #back: Part[];
   readonly #out = new Map<unknown, Part>();
   readonly #step: number;
   #next = 0;
   readonly #waiting: (() => void)[] = [];
 
-  /** All parts of a file of this size. */
-  constructor(readonly size: number) {
+  /** All parts of a file of this size. @param only these, instead */
+  constructor(readonly size: number, only?: readonly Part[]) {
+    this.#back = [...only ?? []];
+    if (only) this.#next = size;
     this.#step = Math.max(1, Math.ceil(size / PARTS / MIN_PART_BYTES)) * MIN_PART_BYTES;
   }
 

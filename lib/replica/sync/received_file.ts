@@ -19,7 +19,7 @@ import { isAligned } from "../../io/direct_write.ts";
 import { Errno, IoError } from "../../io/errno.ts";
 import type { FileOperation, FileQueue } from "../../io/file_queue.ts";
 import type { Files } from "../../io/files.ts";
-import { startWriteback } from "../../io/page_cache.ts";
+import { dropCached, startWriteback } from "../../io/page_cache.ts";
 import {
   type Batch,
   BATCH_DATA_BYTES,
@@ -231,6 +231,11 @@ export class ReceivedFile {
     } finally {
       file.close();
     }
+  }
+
+  /** What is read from now on comes from the disk. To be called when it is synced. */
+  forgetCached(): void {
+    if (this.#fd !== NO_FD) dropCached(this.#fd);
   }
 
   /**

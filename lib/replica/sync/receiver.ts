@@ -9,7 +9,7 @@ import { loadSums } from "./batches.ts";
 import type { JobContext } from "./job.ts";
 import { Limiter } from "./limiter.ts";
 import { ReceivedFile } from "./received_file.ts";
-import { Reception } from "./reception.ts";
+import { Reception, type Verify } from "./reception.ts";
 import { SsyncConnection } from "./ssync_server.ts";
 import { useThreadQueue } from "./thread_queue.ts";
 
@@ -38,8 +38,8 @@ export interface ReceiveParams {
   readonly shared: boolean;
   /** Bytes per second, 0 = no limit. */
   readonly limit: number;
-  /** Everything is read back at the end. */
-  readonly verify: boolean;
+  /** What is read back at the end. */
+  readonly verify: Verify;
 }
 
 /** What a receiver tells on its way. */

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Limiter } from "./limiter.ts";
-import { Parts } from "./parts.ts";
+import { type Part, Parts } from "./parts.ts";
 import type { ReceivedFile } from "./received_file.ts";
 
 /** What a receiver does at the end of a file. */
@@ -14,6 +14,12 @@ export interface ReceptionEnd {
   /** The file cannot be written: nothing more can come of it. */
   fail(error: Error): void;
 }
+
+/** How much is read back at the end, and compared with the sources once more. */
+export type Verify = "nothing" | "sample" | "everything";
+
+/** Of what came, one batch in so many is read back; at least, and at most so many batches. */
+const SAMPLE_SHARE = 64, SAMPLE_LEAST = 4, SAMPLE_MOST = 256;
 
 /** See the module text. */
 export class Reception {
@@ -32,29 +38,48 @@ export class Reception {
    * Of one file.
    *
    * @param limiter bytes per second that may come in
-   * @param verify everything is read back at the end, and compared once more
+   * @param verify what is read back at the end, and compared once more
    */
   constructor(
     readonly file: ReceivedFile,
     readonly limiter: Limiter,
     readonly end: ReceptionEnd,
-    readonly verify: boolean,
+    readonly verify: Verify,
   ) {}
 
-  /** Everything is in place, and was read back if that is wanted. */
+  /** Everything is in place, and was read back as far as that is wanted. */
   get complete(): boolean {
-    return this.parts?.complete === true && (this.verifying || !this.verify);
+    return this.parts?.complete === true && (this.verifying || !this.#mustVerify);
   }
 
-  /** Begins to read back what is in place: all parts are handed out once more. @throws {IoError} */
+  get #mustVerify(): boolean {
+    return this.verify === "everything" || (this.verify === "sample" && this.#sample.length > 0);
+  }
+
+  /** Some of the batches that came, each with the same chance. */
+  readonly #sample: Part[] = [];
+  #batches = 0;
+
+  /** Takes note of a batch that came. */
+  came(begin: number, end: number): void {
+    const places = Math.min(SAMPLE_MOST, Math.max(SAMPLE_LEAST, Math.ceil(++this.#batches / SAMPLE_SHARE)));
+    if (this.#sample.length < places) this.#sample.push({ begin, end });
+    else {
+      const index = Math.floor(Math.random() * this.#batches);
+      if (index < places) this.#sample[index] = { begin, end };
+    }
+  }
+
+  /** Begins to read back what is in place: parts are handed out once more. @throws {IoError} */
   beginToVerify(): Promise<void> {
     return this.#begun ??= this.#begin();
   }
 
   async #begin(): Promise<void> {
     await this.file.sync();
+    this.file.forgetCached();
     this.file.hasOldData = true;
-    this.#parts = new Parts(this.file.size);
+    this.#parts = new Parts(this.file.size, this.verify === "sample" ? this.#sample : undefined);
     this.verifying = true;
   }
 

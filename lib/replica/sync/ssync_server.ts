@@ -289,7 +289,7 @@ export class SsyncConnection {
     const { file: { name }, end: { fail } } = this.reception;
     const error = new HttpError(
       500,
-      `${name}: ${begin} to ${end} reads back differently than it was written`,
+      `${name}: ${begin} to ${end} reads back differently from what its source has`,
     );
     fail(error);
     return error;
@@ -313,6 +313,7 @@ export class SsyncConnection {
       throw new HttpError(422, `the data for ${begin} to ${end} was damaged on its way`);
     }
     reception.file.place(batch, data, underWay);
+    reception.came(begin, end);
     reception.received += batch.bytes;
     reception.placed += batch.bytes;
   }
