@@ -57,7 +57,7 @@ async function runIn(
   const say = (line: string) => console.log(line);
   const image = await ensureImage(say);
   const acceleration = await findAcceleration(image, say);
-  const product = await makeProduct(directory);
+  const product = await makeProduct(directory, say);
   return await runScenarios(scenarios, { image, product, acceleration, directory, say }, {
     seconds,
     signal,

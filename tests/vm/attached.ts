@@ -4,14 +4,14 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type Lab, Skip } from "../../tools/vm/lab.ts";
+import type { Lab } from "../../tools/vm/lab.ts";
 import type { Scenario } from "../../tools/vm/scenario.ts";
 
 /** Time limit of a scenario here, milliseconds: the machine may be emulated on a busy host. */
-const ATTACHED_MS = 900_000;
+export const ATTACHED_MS = 900_000;
 
 /** Size of a volume, and what it grows by, bytes. */
-const BYTES = 400 * 1024 ** 2, GROWTH_BYTES = 96 * 1024 ** 2;
+export const BYTES = 400 * 1024 ** 2, GROWTH_BYTES = 96 * 1024 ** 2;
 
 /** A file system on `$disk`, at /mnt: verified load, space given back, growth in use, clean after unmounting. */
 export function fileSystemWork(kind: "ext4" | "xfs"): string {
@@ -58,7 +58,7 @@ attach data ${carrier} --size ${BYTES} --replicas 2
 ${fileSystemWork(kind)}
 finish data
 remove data
-! kernel_errors
+fails kernel_errors
 left_behind
 `,
         ATTACHED_MS,
@@ -88,47 +88,4 @@ export const OTHERS: readonly Scenario[] = [
   attached("iscsi", "xfs", true),
   attached("nbd", "ext4", true),
   attached("loop", "ext4", true),
-  {
-    name: "LUKS2 on iscsi-blockdev: the key opens it, nothing of the plain text is in the copies",
-    slow: true,
-    run: async (lab) => {
-      await lab.sh(
-        `
-mark
-attach safe iscsi --size 96MiB --replicas 2
-modprobe dm_crypt
-printf 'correct horse' >/run/key
-cryptsetup luksFormat --batch-mode --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file /run/key $disk
-! cryptsetup open --key-file /dev/null $disk safe 2>/dev/null
-cryptsetup open --key-file /run/key $disk safe
-mkfs.ext4 -q /dev/mapper/safe
-mount /dev/mapper/safe /mnt
-yes 'text that nobody else may read' | head -c 1M >/mnt/text
-sync
-! grep -q 'nobody else may' /data1/safe-r-1/volume-head-000.img
-umount /mnt
-cryptsetup close safe
-finish safe
-remove safe
-! kernel_errors
-left_behind
-`,
-        ATTACHED_MS,
-      );
-    },
-  },
-  {
-    name: "tgt-blockdev through tgtd with Longhorn's backing store",
-    run: async (lab) => {
-      const stores = await lab.sh(`
-tgtd
-within 30 tgtadm --lld iscsi --mode system --op show >/run/tgt.out
-tgtadm --lld iscsi --mode system --op show
-tgtadm --op delete --mode system || true
-`);
-      if (!/^\s*longhorn\b/m.test(stores)) {
-        throw new Skip("Debian's tgtd has no backing store named longhorn");
-      }
-    },
-  },
 ];

@@ -57,7 +57,7 @@ umount /mnt
 within 300 equal_again kill
 finish kill
 same_copies kill
-! kernel_errors
+fails kernel_errors
 remove kill
 left_behind
 `,

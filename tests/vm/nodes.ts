@@ -25,7 +25,7 @@ async function withLoad(lab: Lab, work: (writer: RecordWriter) => Promise<void>)
   await writer.more(RECORDS);
   await writer.stop();
   await verifyRecords(lab, writer.last);
-  await lab.sh("! kernel_errors");
+  await lab.sh("fails kernel_errors");
 }
 
 /** Sets `$port` to that of the running engine. */

@@ -33,7 +33,7 @@ noise >/run/noise.out 2>&1 </dev/null &
 async function verify(lab: Lab, last: number): Promise<void> {
   await lab.sh("mark; attach power iscsi; mount $disk /mnt", STEP_MS);
   await verifyRecords(lab, last);
-  await lab.sh("! kernel_errors");
+  await lab.sh("fails kernel_errors");
 }
 
 /** Unmounts, and looks at the file system and at the copies when they have become equal. */

@@ -6,9 +6,21 @@
  */
 import type { Scenario } from "../../tools/vm/scenario.ts";
 import { ATTACHED, OTHERS } from "./attached.ts";
+import { BACKUP } from "./backup.ts";
 import { KILLED } from "./killed.ts";
+import { LEFT_OVER } from "./left_over.ts";
 import { NODES } from "./nodes.ts";
 import { POWER } from "./power.ts";
+import { TGT } from "./tgt.ts";
 
 /** See the module text. */
-export const SCENARIOS: readonly Scenario[] = [...ATTACHED, ...POWER, ...KILLED, ...OTHERS, ...NODES];
+export const SCENARIOS: readonly Scenario[] = [
+  ...ATTACHED,
+  ...POWER,
+  ...KILLED,
+  ...LEFT_OVER,
+  ...TGT,
+  ...OTHERS,
+  ...BACKUP,
+  ...NODES,
+];

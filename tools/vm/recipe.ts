@@ -14,6 +14,8 @@ export const HOST_PEERS: readonly Peer[] = [
   { package: "mmdebstrap", programs: ["mmdebstrap"], purpose: "makes the file tree of the machine" },
   { package: "qemu-system-x86", programs: ["qemu-system-x86_64"], purpose: "runs the machine" },
   { package: "e2fsprogs", programs: ["mke2fs"], purpose: "makes the machine's disks from directories" },
+  { package: "gcc", programs: ["gcc"], purpose: "builds a backing store for the machine's tgtd" },
+  { package: "libc6-dev", programs: [], purpose: "likewise" },
 ];
 
 /** Debian's release. */
@@ -59,6 +61,7 @@ const BASE = [
 
 /** What attaches volumes, makes file systems on them, and puts load on them. */
 const TOOLS = [
+  "cifs-utils",
   "cryptsetup-bin",
   "dmsetup",
   "e2fsprogs",
@@ -68,6 +71,7 @@ const TOOLS = [
   "nfs-common",
   "nfs-kernel-server",
   "open-iscsi",
+  "samba",
   "sg3-utils",
   "tgt",
   "xfsprogs",

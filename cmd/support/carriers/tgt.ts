@@ -20,6 +20,9 @@ import {
 import { Tgtadm } from "../../../lib/host/tgt/tgtadm.ts";
 import type { Attachment, Carrier, CarrierParts, Serve } from "./carrier.ts";
 
+/** The host's initiator connects here when it shares our network, in which tgtd is too. */
+const LOOPBACK = "127.0.0.1";
+
 /** See the module text. */
 export class TgtCarrier implements Carrier {
   readonly kind = "tgt";
@@ -56,7 +59,7 @@ export class TgtCarrier implements Carrier {
     await createTarget(this.#tgt, { target, socket, bytes: bytes(), requestTimeoutS }, context);
     if (!this.#local) return { device: null, endpoint: target, details: {} };
     try {
-      const host = ownAddress();
+      const host = context.host.sharesNetwork ? LOOPBACK : ownAddress();
       const device = await attachDisk(context, {
         target,
         portal: { host, port: ISCSI_PORT },

@@ -25,6 +25,9 @@ within() {
   done
 }
 
+# fails COMMAND...: succeeds when the command fails; `!` alone would not end a script
+fails() { ! "$@"; }
+
 is_over() { ! kill -0 "$(cat "/run/$1.pid")" 2>/dev/null; }
 is_ready() { grep -q '^ready after' "/run/$1.out" || is_over "$1"; }
 
@@ -60,6 +63,15 @@ initiator() {
   iscsid
 }
 
+# tgt_store: gives tgtd the backing store longhorn; it must not run yet
+tgt_store() { install -D /product/guest/tgt-longhorn.so /usr/lib/tgt/backing-store/longhorn.so; }
+
+# tgt_over: ends tgtd, which volumes start and leave running
+tgt_over() {
+  tgtadm --op delete --mode system
+  within 30 eval '! pgrep -x tgtd'
+}
+
 # kernel_errors: what the kernel says of broken disks and file systems since the mark
 mark() { dmesg | wc -l >/run/dmesg.mark; }
 kernel_errors() {
@@ -74,6 +86,7 @@ left_behind() {
   if iscsiadm -m node >/dev/null 2>&1; then echo "an iSCSI node record is left"; found=1; fi
   if ls /dev/longhorn/* >/dev/null 2>&1; then echo "left in /dev/longhorn: $(ls /dev/longhorn)"; found=1; fi
   if losetup -a | grep -q .; then echo "a loop device is left: $(losetup -a)"; found=1; fi
+  if tgtadm --lld iscsi --op show --mode target 2>/dev/null | grep '^Target'; then echo "a target of tgtd is left"; found=1; fi
   if ls -d /sys/block/nbd*/pid >/dev/null 2>&1; then echo "an NBD device is left"; found=1; fi
   if pgrep -f /product/lib/app/ >/dev/null; then echo "a process is left: $(pgrep -af /product/lib/app/)"; found=1; fi
   return $found
@@ -99,6 +112,7 @@ attach() {
     iscsi) initiator ;;
     nbd) modprobe nbd ;;
     loop) modprobe loop && modprobe fuse ;;
+    tgt) initiator && tgt_store && export DROVER_DEVICE_CARRIER=tgt ;;
   esac
   serve "$name" --frontend "$kind-blockdev" "$@"
   disk=/dev/longhorn/$name
