@@ -62,7 +62,8 @@ export class Heartbeat implements Completer {
     for (const link of lateLinks(this.io.now(), this.timeoutMs, this.slots, links)) {
       link.close(`no answer for more than ${this.timeoutMs / 1000} s`);
     }
-    for (const link of links) link.tick();
+    // Not those that are still to be admitted: a replica that is being opened answers pings with an error.
+    for (const link of this.replicas.writers) link.tick();
     this.#arm();
   }
 }

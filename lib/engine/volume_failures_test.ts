@@ -84,6 +84,25 @@ Deno.test("a replica that answers pings with an error is given up with its text"
   assert.deepEqual(bench.failed, ["tcp://r1:10000 ping failed: ping failure: replica state error"]);
 });
 
+Deno.test("a replica that takes long to open is not pinged before it is admitted", () => {
+  using bench = new Bench({ replicas: 2, bare: true });
+  const [first, second] = bench.replicas;
+  bench.dial(first);
+  bench.until("a connection", () => bench.connected.length === 1);
+  bench.enter(() => {
+    bench.volume.admit(first.name, "RW");
+    bench.volume.start(1);
+  });
+  second.behave = ({ type }) => type === FrameType.PING ? EIO : undefined;
+  second.text = "ping failure: replica state closed";
+  bench.dial(second);
+  bench.pass(10_000);
+  assert.deepEqual(bench.failed, []);
+  bench.enter(() => bench.volume.admit(second.name, "WO"));
+  bench.pass(10_000);
+  assert.deepEqual(bench.failed, [`${second.name} ping failed: ${second.text}`]);
+});
+
 Deno.test("a late answer of a replica that was given up is nobody's", () => {
   using bench = new Bench({ replicas: 2 });
   const [late] = bench.replicas;

@@ -15,8 +15,11 @@ import { MailboxRing, makeRingMemory } from "./mailbox_ring.ts";
 /** Most calls without an answer at once; more are refused at once. */
 export const MAX_PENDING_CALLS = 1024;
 
-/** How long a volume thread may take to start, milliseconds, unless told otherwise. */
-export const START_TIMEOUT_MS = 30_000;
+/**
+ * How long a volume thread may take to start, milliseconds, unless told otherwise. It takes a tenth of a second; but
+ * after a node was restarted all its volumes start at once, and none must be given up because the others are loud.
+ */
+export const START_TIMEOUT_MS = 180_000;
 
 /** How long a volume thread may take to end its loop before it is terminated, milliseconds. */
 export const STOP_TIMEOUT_MS = 10_000;

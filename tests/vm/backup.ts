@@ -1,10 +1,9 @@
 /**
- * Backup targets that the kernel mounts, with real servers: NFS and CIFS. And what is said where the machine cannot
+ * Backup targets that the kernel mounts, with a real server: NFS. And what is said where the machine cannot
  * mount them.
  *
  * @module
  */
-import { type Lab, Skip } from "../../tools/vm/lab.ts";
 import type { Scenario } from "../../tools/vm/scenario.ts";
 
 /** Time limit of a scenario here, milliseconds: the machine may be emulated on a busy host. */
@@ -54,49 +53,11 @@ fails kernel_errors
 left_behind
 `;
 
-/** The password reaches the kernel, and no command line. */
-const CIFS = `
-. /product/guest/shares.sh
-modprobe cifs
-cifs_server /data3/share keeper 'a, pass word'
-export DROVER_BACKUP_TARGET=cifs://127.0.0.1/backups
-printf 'CIFS_USERNAME=keeper\\nCIFS_PASSWORD=wrong\\n' >/run/keys
-chmod 600 /run/keys
-export DROVER_BACKUP_CREDENTIALS=/run/keys
-drover backup ls >/run/wrong.out 2>&1 && { cat /run/wrong.out; exit 1; }
-cat /run/wrong.out
-grep -i 'permission denied' /run/wrong.out
-printf 'CIFS_USERNAME=keeper\\nCIFS_PASSWORD=a, pass word\\n' >/run/keys
-truncate -s 16M /run/image
-dd if=/dev/urandom of=/run/image bs=1M seek=3 count=5 conv=notrunc status=none
-drover backup import golden /run/image
-findmnt -t cifs
-drover backup ls golden | grep complete
-drover backup restore-to-file golden /run/image.back
-cmp /run/image /run/image.back
-drover backup verify golden
-drover backup rm golden --yes
-[ -z "$(find /data3/share -name '*.blk')" ]
-unmount_shares cifs
-cifs_over
-rm -r /data3/share /run/image /run/image.back
-`;
-
-async function cifs(lab: Lab): Promise<void> {
-  if (await lab.sh("type -p smbd mount.cifs | wc -l") !== "2") throw new Skip("the machine has no Samba");
-  await lab.sh(CIFS, STEP_MS);
-}
-
 /** See the module text. */
 export const BACKUP: readonly Scenario[] = [
   {
     name: "backups to an NFS server: what is missing is named, two backups, a volume restored",
     slow: true,
     run: async (lab) => void await lab.sh(NFS, STEP_MS),
-  },
-  {
-    name: "backups to a CIFS server: a wrong password is said, an image there and back",
-    slow: true,
-    run: cifs,
   },
 ];

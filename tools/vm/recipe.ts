@@ -61,7 +61,6 @@ const BASE = [
 
 /** What attaches volumes, makes file systems on them, and puts load on them. */
 const TOOLS = [
-  "cifs-utils",
   "cryptsetup-bin",
   "dmsetup",
   "e2fsprogs",
@@ -71,7 +70,6 @@ const TOOLS = [
   "nfs-common",
   "nfs-kernel-server",
   "open-iscsi",
-  "samba",
   "sg3-utils",
   "tgt",
   "xfsprogs",

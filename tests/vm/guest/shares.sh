@@ -20,36 +20,6 @@ nfs_over() {
   kill $(pgrep -x rpc.mountd) $(pgrep -x rpcbind)
 }
 
-# cifs_server DIRECTORY NAME PASSWORD: shares it as "backups" with this machine
-cifs_server() {
-  mkdir -p "$1" /run/samba /var/lib/samba/private /var/log/samba
-  cat >/etc/samba/smb.conf <<END
-[global]
-  server role = standalone server
-  interfaces = lo
-  bind interfaces only = yes
-  disable netbios = yes
-  smb ports = 445
-  load printers = no
-[backups]
-  path = $1
-  read only = no
-  force user = root
-END
-  useradd --no-create-home "$2" 2>/dev/null || true
-  printf '%s\n%s\n' "$3" "$3" | smbpasswd -s -a "$2"
-  setsid smbd --foreground --no-process-group >/run/smbd.out 2>&1 </dev/null &
-  echo $! >/run/smbd.pid
-  listens() { ss -ltn | grep -q '127.0.0.1:445'; }
-  within 120 listens
-}
-
-# cifs_over: ends it
-cifs_over() {
-  kill -TERM $(cat /run/smbd.pid)
-  within 60 is_over smbd
-}
-
 # unmount_shares TYPE: what the product has mounted stays mounted for the next time
 unmount_shares() {
   local directory
