@@ -15,7 +15,8 @@ import { constants } from "node:os";
 import type { Clock } from "./clock.ts";
 import type { Exit } from "./exit.ts";
 import { UUID_VARIABLE } from "./limits.ts";
-import { ForeignProcesses } from "./pidfd.ts";
+import { libc } from "../io/libc.ts";
+import { ForeignProcesses, openPidfd, sendSignal } from "./pidfd.ts";
 import { findByEnvironment, type ProcessKey, processStat } from "./proc.ts";
 
 /** What to start. */
@@ -119,20 +120,26 @@ async function started(child: ChildProcess, command: string): Promise<void> {
 
 function running(child: ChildProcess): Running {
   const pid = child.pid ?? 0;
+  // A child stays a zombie until its parent has waited for it, so this is never another process.
+  const key = { pid, startTicks: processStat(pid)?.startTicks ?? 0 }, fd = openPidfd(pid);
+  let over = false;
   const ended = new Promise<Exit>((resolve) => {
     type SignalName = keyof typeof constants.signals;
-    const end = (code: number | null, signal: SignalName | null): void =>
+    const end = (code: number | null, signal: SignalName | null): void => {
+      over = true;
+      if (fd >= 0) libc.close(fd);
       resolve({ code, signal: signal === null ? null : constants.signals[signal] ?? null });
+    };
     if (child.exitCode !== null || child.signalCode !== null) end(child.exitCode, child.signalCode);
     else child.once("exit", end);
   });
   return {
-    pid,
-    // A child stays a zombie until its parent has waited for it, so this is never another process.
-    startTicks: processStat(pid)?.startTicks ?? 0,
+    ...key,
     ended,
+    // Not `child.kill()`: that takes the signal for the way in which the process ends, whatever it does then, and
+    // sends no second one.
     signal: (signal) => {
-      if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+      if (!over) sendSignal(fd, key, NUMBERS[signal]);
     },
   };
 }

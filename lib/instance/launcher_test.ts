@@ -54,6 +54,26 @@ Deno.test("signals reach a process, and the one that ends it is told", async () 
   });
 });
 
+Deno.test("a process that ends well after a signal has ended well", async () => {
+  await launched(
+    'trap "exit 0" INT; echo ready; while :; do sleep 0.02; done',
+    async ({ running, output }) => {
+      await waitFor(() => output().includes("ready"), { what: "the process" });
+      running.signal("SIGINT");
+      assert.deepEqual(await running.ended, { code: 0, signal: null });
+    },
+  );
+});
+
+Deno.test("a process that ignores a signal gets the next one", async () => {
+  await launched('trap "" INT; echo ready; while :; do sleep 0.02; done', async ({ running, output }) => {
+    await waitFor(() => output().includes("ready"), { what: "the process" });
+    running.signal("SIGINT");
+    running.signal("SIGKILL");
+    assert.equal(describeExit(await running.ended), "signal: killed");
+  });
+});
+
 Deno.test("a program that is not there is an error in words", async () => {
   using launcher = new SystemLauncher(systemClock);
   await assert.rejects(

@@ -85,9 +85,7 @@ export class ForeignProcesses implements Disposable {
 
   #signal(watched: Watched, number: number): void {
     if (!this.#watched.has(watched)) return;
-    const { key, fd } = watched;
-    if (fd >= 0) libc.syscall6(PIDFD_SEND_SIGNAL, fd, number, 0, 0, null, 0n);
-    else if (isThere(key)) killByNumber(key.pid, number);
+    sendSignal(watched.fd, watched.key, number);
   }
 
   async #run(): Promise<void> {
@@ -119,8 +117,14 @@ function isThere(key: ProcessKey): boolean {
   return stat !== undefined && stat.startTicks === key.startTicks && !stat.zombie;
 }
 
-/** @returns a descriptor (close-on-exec, as all pidfds), or -1 */
-function openPidfd(pid: number): number {
+/** Sends a signal to a process, never to another one that got its number. @param fd of the process, or -1 */
+export function sendSignal(fd: number, key: ProcessKey, number: number): void {
+  if (fd >= 0) libc.syscall6(PIDFD_SEND_SIGNAL, fd, number, 0, 0, null, 0n);
+  else if (isThere(key)) killByNumber(key.pid, number);
+}
+
+/** Opens a process. @returns a descriptor (close-on-exec, as all pidfds), or -1 where the kernel has none */
+export function openPidfd(pid: number): number {
   return libc.syscall3(PIDFD_OPEN, pid, null);
 }
 
