@@ -6,7 +6,8 @@
 import type { Command } from "commander";
 import { SystemRunner } from "../../lib/host/command.ts";
 import { ENGINE_BINARIES, type Program } from "../../lib/instance/binaries.ts";
-import { type Manager, startManager } from "../../lib/instance/manager.ts";
+import { type Manager, type ManagerOptions, startManager } from "../../lib/instance/manager.ts";
+import { IoError } from "../../lib/io/errno.ts";
 import { getLogger, Level, type Logger, setLogLevel } from "../../lib/log/log.ts";
 import { formatAddress, parseAddress } from "../../lib/rpc/mod.ts";
 import { TlsIdentity } from "../../lib/rpc/tls.ts";
@@ -161,7 +162,7 @@ async function start(flags: Flags, global: GlobalFlags, log: Logger): Promise<Ma
       milliseconds: Math.round(milliseconds),
       code: String(code),
     });
-  return await startManager({
+  const options: ManagerOptions = {
     listen: listenAddress(flags, tls !== undefined, log),
     ...(tls ? { tls } : {}),
     logsDirectory: flags.logsDir,
@@ -175,7 +176,16 @@ async function start(flags: Flags, global: GlobalFlags, log: Logger): Promise<Ma
     ...(flags.echoLogs ? { echo } : {}),
     mountsFile: inPod ? `${HOST_PROC}/1/mounts` : "/proc/mounts",
     log,
-  });
+  };
+  try {
+    return await startManager(options);
+  } catch (cause) {
+    if (!(cause instanceof IoError)) throw cause;
+    throw new Error(
+      `${cause.message}; --state-dir ${flags.stateDir} and --logs-dir ${flags.logsDir} must be writable`,
+      { cause },
+    );
+  }
 }
 
 async function daemon(flags: Flags, global: GlobalFlags): Promise<void> {

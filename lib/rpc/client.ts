@@ -109,7 +109,8 @@ export class RpcClient<M> {
     if (error instanceof RpcError) return error;
     const { code, details } = error as Partial<grpc.ServiceError>;
     if (typeof code === "number" && typeof details === "string") {
-      return new RpcError(code in grpc.status ? code as Code : Code.UNKNOWN, details, where);
+      const text = code === Code.UNAVAILABLE ? plainConnectError(details, this.address) : details;
+      return new RpcError(code in grpc.status ? code as Code : Code.UNKNOWN, text, where);
     }
     return new RpcError(Code.INTERNAL, error instanceof Error ? error.message : String(error), where);
   }
@@ -277,4 +278,13 @@ async function send(
  */
 export function connect<M>(service: Service<M>, address: string, options: ClientOptions = {}): RpcClient<M> {
   return new RpcClient(service, address, options);
+}
+
+/** Why there is no connection, in a person's words: the library's are long, and do not begin with who was meant. */
+function plainConnectError(details: string, address: string): string {
+  const why = /^No connection established\. Last error: (?:Error: )?(.*?)\. Resolution note:/s.exec(details)
+    ?.[1];
+  if (why === undefined) return details;
+  const plain = /ECONNREFUSED/.test(why) ? "connection refused, nobody listens there (ECONNREFUSED)" : why;
+  return `cannot reach ${address}: ${plain}`;
 }

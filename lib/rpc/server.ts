@@ -235,7 +235,8 @@ async function listen(server: grpc.Server, bind: Bind, wanted: Address): Promise
   } catch (error) {
     server.forceShutdown();
     if (error instanceof RpcError) throw error;
-    const why = error instanceof Error ? error.message : String(error);
+    const words = error instanceof Error ? error.message : String(error);
+    const why = /EADDRINUSE/.test(words) ? "another process listens there (EADDRINUSE)" : words;
     throw new RpcError(Code.UNAVAILABLE, `cannot listen on ${text}: ${why}`, { cause: error, address: text });
   }
 }
