@@ -196,7 +196,7 @@ class Serving {
   #explain(error: unknown): Error {
     const text = error instanceof Error ? error.message : String(error);
     let advice = "";
-    if (/complete when the volume last ran are missing/.test(text)) {
+    if (/complete when the volume last ran are missing|and the volume was begun with/.test(text)) {
       advice =
         "\nIf they are lost for good: --degraded starts with what is left. What only they had is gone then.";
     }

@@ -25,8 +25,13 @@ export interface Backend {
   readonly data: Address;
   /** What it tells about itself in any state. */
   get(): Promise<BackendInfo>;
-  /** Opens it. @param bytes expected size; 0 = not checked. @returns as {@linkcode get} */
-  open(upgrade: boolean, bytes: number): Promise<BackendInfo>;
+  /**
+   * Opens it.
+   * @param bytes expected size; 0 = not checked
+   * @param copies identifiers of all copies that the volume is started with; one that has no record yet notes them
+   * @returns as {@linkcode get}
+   */
+  open(upgrade: boolean, bytes: number, copies?: readonly string[]): Promise<BackendInfo>;
   /** Of the engine, once it is known: a replica that serves a newer one by then is not closed. */
   generation: number;
   /** It was opened by an engine whose place this one takes: from now on {@linkcode close} closes it. */
@@ -123,8 +128,8 @@ class ReplicaBackend implements Backend {
     return describeReplica(await this.describe());
   }
 
-  async open(upgrade: boolean, bytes: number): Promise<BackendInfo> {
-    const request = { isUpgrade: upgrade, expectedBackendSize: bytes };
+  async open(upgrade: boolean, bytes: number, copies: readonly string[] = []): Promise<BackendInfo> {
+    const request = { isUpgrade: upgrade, expectedBackendSize: bytes, droverCopies: [...copies] };
     const { replica } = await this.#client.unary("replicaOpen", request);
     this.#opened = true;
     return describeReplica(replica);

@@ -16,7 +16,7 @@ import {
   type Takeover,
 } from "./controller_options.ts";
 import { CopyTable, type VolumeCalls } from "./copy_table.ts";
-import { type Candidate, elect, type Election } from "./election.ts";
+import { type Candidate, elect, type Election, missingText } from "./election.ts";
 import { adoptSettings } from "./handover_settings.ts";
 import { MAX_REPLICAS, THREAD_TIMEOUT_MS } from "./limits.ts";
 import type { Mode } from "./link.ts";
@@ -100,7 +100,7 @@ export class Controller {
 
   /** Connects to a copy that joins, and opens it. */
   async open(backend: Backend): Promise<BackendInfo> {
-    return (await this.#open(backend, false)).info;
+    return (await this.#open(backend, false, [])).info;
   }
 
   /** True between a start and a shutdown. */
@@ -152,11 +152,12 @@ export class Controller {
     for (const backend of backends) this.#copies.add(backend);
     const { takeover } = this.options;
     let unavailable = false;
+    const ids = takeover ? [] : await identities(backends);
     const opened: Opened[] = [];
     await Promise.all(backends.map(async (backend) => {
       try {
         opened.push(
-          await (takeover ? takeover.prepare(backend) : this.#open(backend, addresses.length === 1)),
+          await (takeover ? takeover.prepare(backend) : this.#open(backend, addresses.length === 1, ids)),
         );
       } catch (error) {
         unavailable ||= error instanceof RpcError && error.code === Code.UNAVAILABLE;
@@ -208,7 +209,7 @@ export class Controller {
   }
 
   /** One replica: must be closed; data connections first, then opened, as Longhorn's engine does. */
-  async #open(backend: Backend, only: boolean): Promise<Opened> {
+  async #open(backend: Backend, only: boolean, ids: readonly string[]): Promise<Opened> {
     const before = await backend.get();
     if (before.state !== "closed") {
       throw new RangeError(`replica must be closed, cannot add in state: ${before.state}`);
@@ -220,7 +221,8 @@ export class Controller {
       features: before.features,
     };
     await this.thread.call("dial", dial, THREAD_TIMEOUT_MS);
-    let info = await backend.open(this.options.upgrade, this.options.currentBytes || this.options.bytes);
+    const { upgrade, currentBytes, bytes } = this.options;
+    let info = await backend.open(upgrade, currentBytes || bytes, ids);
     // An unfilled copy is not the volume, though it be the only one that was named.
     if (only && info.rebuilding && info.headBytes > 0) {
       await backend.setRebuilding(false).catch(() => {});
@@ -249,14 +251,7 @@ export class Controller {
       throw new StartError(`no available backend due to ${text} (${why})`, unavailable ? 1 : EXIT_NO_DATA);
     }
     if (election.missing.length > 0 && !this.options.allowMissing) {
-      throw new StartError(
-        `${election.missing.length} replica(s) that were complete when the volume last ran are missing ` +
-          `(${
-            election.missing.join(", ")
-          }); they may hold newer data. Bring them back, or allow it explicitly ` +
-          `if they are lost`,
-        1,
-      );
+      throw new StartError(missingText(election), 1);
     }
     this.bytes = election.bytes;
     await this.thread.call("resize", { bytes: election.bytes });
@@ -393,4 +388,10 @@ export class Controller {
     this.#copies.clear();
     this.#started = this.#leaving = false;
   }
+}
+
+/** Identifiers of the copies that answer and have one. */
+async function identities(backends: readonly Backend[]): Promise<string[]> {
+  const told = await Promise.all(backends.map((backend) => backend.get().then(({ id }) => id, () => "")));
+  return told.filter((id) => id !== "");
 }

@@ -4,6 +4,15 @@
  * Drover's own record of members decides where it exists. Replicas last used by Longhorn have none; then
  * Longhorn's rules hold (revision counters, or the newest head when salvage was asked for).
  *
+ * A copy of which no engine has recorded members yet knows beside which copies it was found first (generation 0):
+ *
+ * | the others | an empty copy with such a note |
+ * |---|---|
+ * | none of them has a record, all are here | a new volume |
+ * | none of them has a record, some are not here | a riddle: the volume may have been written to without this one |
+ * | the newest record has it as a member | complete: its engine died before all had recorded the members |
+ * | the newest record does not | was left behind |
+ *
  * @module
  */
 
@@ -35,7 +44,7 @@ export interface Candidate extends Chain {
   readonly lostUnflushed: boolean;
   /** Identifier; "" for a peer that has none. */
   readonly id: string;
-  /** Its record of members; generation 0 when it has none. */
+  /** Its record of members; generation 0 when it has none: `members` are the copies it was found beside, then. */
   readonly generation: number;
   /** Orders records within a generation. */
   readonly revision: number;
@@ -71,6 +80,8 @@ export interface Election {
   readonly generation: number;
   /** Members of the newest record that are not among the candidates: they may hold newer data. */
   readonly missing: readonly string[];
+  /** True when no copy has a record: the missing ones are those that the empty ones were found beside. */
+  readonly founding: boolean;
   /** True when copies may differ because the last stop was not clean. */
   readonly unclean: boolean;
 }
@@ -113,20 +124,11 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
   );
   const bytes = sizeOf(list, rules);
   list = keep(list, (c) => c.bytes === bytes, (c) => `size ${c.bytes} instead of ${bytes}`);
-  const empty = (c: Candidate) => c.generation === 0 && c.headBytes === 0 && c.chain.length <= 1;
   // Also a replica that cannot be used remembers who was complete.
   const generation = Math.max(0, ...candidates.map((c) => c.generation)) + 1;
   let missing: string[] = [];
   if (generation > 1) {
-    // A copy that was made and never filled is no riddle.
-    list = keep(list, (c) => !empty(c), () => "it is empty: it was never part of the volume");
-    const without = list.filter((c) => c.generation === 0);
-    if (without.length > 0) throw mixed(list, without);
-    ({ list, missing } = byRecord(candidates, list, keep));
-    // A copy that an expansion has reached, or not yet, is there: nothing was written between its growth and the end.
-    const { bytes: wanted, currentBytes: before } = rules;
-    const resized = candidates.filter((c) => before !== 0 && (c.bytes === wanted || c.bytes === before));
-    missing = missing.filter((id) => !resized.some((c) => c.id === id));
+    ({ list, missing } = byRecord(candidates, list, rules, keep));
     // Completed writes survive the crash of processes: a machine that kept running has them, flushed or not.
     if (list.some((c) => !c.lostUnflushed)) {
       list = keep(
@@ -139,6 +141,10 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
     if (list.length > 0 && list.every(empty) && (rules.unopened ?? 0) > 0) {
       throw onlyEmpty(rules.unopened ?? 0);
     }
+    if (list.every(empty)) {
+      const present = new Set(list.map((c) => c.id));
+      missing = [...new Set(list.flatMap((c) => c.members))].filter((id) => !present.has(id));
+    }
     if (!rules.upgrade) list = byCounters(list, rules, keep);
   }
   // A change of the volume (a snapshot, a revert) was made on some only when its engine died.
@@ -148,7 +154,28 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
     (c) => group.has(c),
     () => "its snapshots differ from those of the others: it missed a change",
   );
-  return { bytes, chosen: list, refused, generation, missing, unclean: list.some((c) => c.unclean) };
+  return {
+    bytes,
+    chosen: list,
+    refused,
+    generation,
+    missing,
+    founding: generation === 1,
+    unclean: list.some((c) => c.unclean),
+  };
+}
+
+/** Why a start with missing copies is refused, and what to do. */
+export function missingText({ missing, founding, chosen }: Election): string {
+  const who = missing.join(", ");
+  return founding
+    ? `all replicas that can be used are empty (${
+      chosen.map(({ name }) => name).join(", ")
+    }), and the volume was ` +
+      `begun with ${missing.length} other(s) that are not here (${who}): they may hold its data. Bring them back; ` +
+      `if they are lost, or never held anything, allow it explicitly (--allow-missing-replicas)`
+    : `${missing.length} replica(s) that were complete when the volume last ran are missing (${who}); they may hold ` +
+      `newer data. Bring them back, or allow it explicitly if they are lost (--allow-missing-replicas)`;
 }
 
 /**
@@ -179,26 +206,48 @@ function mixed(list: readonly Candidate[], without: readonly Candidate[]): Elect
 function onlyEmpty(unopened: number): ElectionError {
   return new ElectionError(
     `all replicas that can be opened are empty, and ${unopened} cannot be opened: a new volume cannot be told from ` +
-      `one whose data is elsewhere. Bring the others back, or start without naming them`,
+      `one whose data is elsewhere. Bring the others back, or start without naming them if the volume is new`,
   );
 }
 
+function newestOf(all: readonly Candidate[]): Candidate {
+  return all.reduce((a, b) =>
+    b.generation > a.generation || (b.generation === a.generation && b.revision > a.revision) ? b : a
+  );
+}
+
+/** True for a copy that has no record of members and no data. */
+function empty(c: Candidate): boolean {
+  return c.generation === 0 && c.headBytes === 0 && c.chain.length <= 1;
+}
+
+/** The copies that the newest record names. @throws {ElectionError} when copies with data have no record */
 function byRecord(
   all: readonly Candidate[],
   list: readonly Candidate[],
+  { bytes: wanted, currentBytes: before }: ElectionRules,
   keep: Keep,
 ): { list: Candidate[]; missing: string[] } {
-  const newest = all.reduce((a, b) =>
-    b.generation > a.generation || (b.generation === a.generation && b.revision > a.revision) ? b : a
-  );
-  const members = new Set(newest.members);
-  const chosen = keep(
+  const newest = newestOf(all), members = new Set(newest.members);
+  // An engine died before all had recorded its members: nothing was written yet that this one would not have.
+  const founder = (c: Candidate) => c.members.length > 0 && members.has(c.id);
+  // A copy that was made and never filled is no riddle.
+  const filled = keep(
     list,
+    (c) => !empty(c) || founder(c),
+    () => "it is empty: it was never part of the volume",
+  );
+  const without = filled.filter((c) => c.generation === 0 && !founder(c));
+  if (without.length > 0) throw mixed(filled, without);
+  const chosen = keep(
+    filled,
     (c) => members.has(c.id),
     () =>
       `it missed writes: the members of generation ${newest.generation}.${newest.revision} do not include it`,
   );
-  const present = new Set(list.map((c) => c.id));
+  // A copy that an expansion has reached, or not yet, is there: nothing was written between its growth and the end.
+  const resized = all.filter((c) => before !== 0 && (c.bytes === wanted || c.bytes === before));
+  const present = new Set([...filled, ...resized].map((c) => c.id));
   return { list: chosen, missing: newest.members.filter((id) => !present.has(id)) };
 }
 

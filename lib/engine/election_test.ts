@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { type Candidate, elect, ElectionError, type ElectionRules } from "./election.ts";
+import { type Candidate, elect, ElectionError, type ElectionRules, missingText } from "./election.ts";
 
 const GIB = 1024 ** 3;
 
@@ -45,6 +45,11 @@ function recorded(
   change = {},
 ): Candidate {
   return candidate(name, { generation, revision, members: [...members].map((m) => `id-${m}`), ...change });
+}
+
+/** An empty copy without a record, found beside others by an engine. */
+function founder(name: string, beside: string, change = {}): Candidate {
+  return recorded(name, 0, 0, beside, { headBytes: 0, ...change });
 }
 
 interface Case {
@@ -157,6 +162,51 @@ const CASES: Readonly<Record<string, Case>> = {
     refused: { b: /missed writes/ },
     generation: 6,
   },
+  "empty copies that were found beside each other are a new volume, when all are there": {
+    candidates: [founder("a", "abc"), founder("b", "abc"), founder("c", "abc")],
+    chosen: "abc",
+    generation: 1,
+  },
+  "an empty copy that was found beside others, which are not there, is no new volume": {
+    candidates: [founder("c", "abc")],
+    chosen: "c",
+    missing: "ab",
+    generation: 1,
+  },
+  "a fresh copy does not stand for the one that is missing": {
+    candidates: [founder("a", "ab"), candidate("d", { headBytes: 0 })],
+    chosen: "ad",
+    missing: "b",
+  },
+  "a copy of Longhorn with data is judged by its data, whatever it was found beside": {
+    candidates: [founder("a", "ab", { headBytes: 8192 })],
+    chosen: "a",
+    missing: "",
+  },
+  "an empty copy whose engine died before it had recorded the members is one of them": {
+    candidates: [recorded("a", 1, 1, "abc"), founder("b", "abc"), founder("c", "abc")],
+    chosen: "abc",
+    missing: "",
+    generation: 2,
+  },
+  "so is one with data of Longhorn": {
+    candidates: [
+      recorded("a", 1, 1, "ab", { headBytes: 8192 }),
+      founder("b", "ab", { headBytes: 8192 }),
+    ],
+    chosen: "ab",
+  },
+  "an empty copy that was left behind at once is none": {
+    candidates: [recorded("a", 1, 2, "ab"), recorded("b", 1, 2, "ab"), founder("c", "abc")],
+    chosen: "ab",
+    refused: { c: /it is empty: it was never part of the volume/ },
+  },
+  "a copy whose record another engine removed is none, though its name is known": {
+    candidates: [recorded("a", 3, 1, "ab"), candidate("b", { headBytes: 0 })],
+    chosen: "a",
+    refused: { b: /it is empty/ },
+    missing: "b",
+  },
   "a member that is not there is missing": {
     candidates: [recorded("a", 3, 1, "abc"), recorded("c", 3, 1, "abc")],
     chosen: "ac",
@@ -253,4 +303,14 @@ Deno.test("election: whatever copies tell, each is chosen or refused, and no cop
     assert.deepEqual(election.chosen, kept.length > 0 ? kept : complete);
     assert.ok(list.every((c) => election.generation > c.generation));
   }));
+});
+
+Deno.test("a start that is refused for missing copies names them, and what to do", () => {
+  const fresh = missingText(elect([founder("c", "abc")], RULES));
+  assert.match(
+    fresh,
+    /empty \(c\), .* begun with 2 other\(s\) that are not here \(id-a, id-b\).*--allow-missing-replicas/,
+  );
+  const old = missingText(elect([recorded("a", 3, 1, "ab")], RULES));
+  assert.match(old, /1 replica\(s\) that were complete .* missing \(id-b\).*--allow-missing-replicas/);
 });

@@ -57,8 +57,7 @@ const SILENCE_CHECK_MS = 10_000;
 const SUCCESSION_MS = 5_000;
 
 /** Most connections and requests of one replica. */
-const MAX_CONNECTIONS = 64;
-const MAX_REQUESTS = 512;
+const MAX_CONNECTIONS = 64, MAX_REQUESTS = 512;
 
 /** Longest record that is kept, bytes: far above what the identifiers of all members take. */
 const MAX_RECORD_BYTES = 16 * 1024;
@@ -349,19 +348,22 @@ export class DataService implements FrameHandler {
     this.#peerGeneration[peer] = 0;
     this.#connected[peer] = 0;
     const pending = this.#succession !== NO_TIMER;
-    if (!this.#store || (!adopted && !pending) || this.#peerGeneration.includes(this.#generation)) return;
-    if (!this.#connected.includes(1)) {
-      this.#succeeded();
-      return this.onAbandoned();
-    }
+    // Also one that never adopted, or died before: nothing else would ever close what it opened.
+    if (!this.#store || (!adopted && !pending && this.#generation > 0) || this.#served) return;
+    if (this.#generation > 0 && !this.connected) return this.#succeeded(), this.onAbandoned();
     if (!pending) this.#succession = this.io.timer(SUCCESSION_MS, this.#abandon, 0);
+  }
+
+  /** True while the engine that the directory is open for may be there. */
+  get #served(): boolean {
+    return this.#generation === 0 ? this.connected : this.#peerGeneration.includes(this.#generation);
   }
 
   /** Nobody came in the place of the engine that is gone. */
   readonly #abandon: Completer = {
     complete: () => {
       this.#succession = NO_TIMER;
-      if (this.#store && !this.#peerGeneration.includes(this.#generation)) this.onAbandoned();
+      if (this.#store && !this.#served) this.onAbandoned();
     },
   };
 

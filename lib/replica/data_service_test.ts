@@ -311,8 +311,24 @@ Deno.test("an engine that never adopts may be silent for as long as it likes", (
   setup.ask(1, FrameType.WRITE, 0, 512);
   setup.pass(600_000);
   assert.equal(setup.abandoned, 0);
+});
+
+Deno.test("an engine that dies before it has adopted, or never would, leaves the replica closed a little later", () => {
+  using setup = new Setup();
+  for (const peer of [1, 2]) setup.process.enter(() => setup.service.onCome(peer));
   setup.gone(1);
+  setup.pass(20_000);
+  assert.equal(setup.abandoned, 0, "it has another connection");
+  setup.gone(2);
+  setup.pass(4_000);
+  // Somebody else comes, and stays.
+  setup.process.enter(() => setup.service.onCome(3));
+  setup.pass(20_000);
   assert.equal(setup.abandoned, 0);
+  setup.gone(3);
+  assert.equal(setup.abandoned, 0);
+  setup.pass(6_000);
+  assert.equal(setup.abandoned, 1);
 });
 
 Deno.test("while somebody else is connected, the end of an engine leaves him time to take its place", () => {

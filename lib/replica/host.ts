@@ -7,6 +7,7 @@
 import { ChangeFailedError } from "../disk/errors.ts";
 import type { OpenReplicaOptions } from "../disk/open_options.ts";
 import { ReplicaDisk } from "../disk/replica_disk.ts";
+import type { DroverRecord } from "../disk/volume_meta.ts";
 import { DiskMemory } from "../disk/memory.ts";
 import { type Address, type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import type { Handlers, Reply } from "../io/mailbox_server.ts";
@@ -21,6 +22,9 @@ import { DirtyRegions, reserveRegionMap } from "./dirty_regions.ts";
 import { IDLE_POLL_MS, Quiet } from "./quiet.ts";
 import { deleteReplica } from "./remove.ts";
 import { DiskStore } from "./store.ts";
+
+/** Most copies that one without a record notes: starts with ever new ones must not make it longer for ever. */
+const MAX_FOUNDERS = 64;
 
 /** How often is looked whether an engine has left, milliseconds. */
 const LEAVE_LOOK_MS = 20;
@@ -49,6 +53,11 @@ export interface ReplicaOptions {
   readonly boot: string;
   /** Sizes of the data connections' buffers; default: for production. */
   readonly streamSizes?: StreamSizes;
+}
+
+/** The record of a copy that no engine has taken as a member yet: who it is, and which copies it was found beside. */
+function founding(id: string, boot: string, members: readonly string[]): DroverRecord {
+  return { id, generation: 0, revision: 0, boot, members, unknown: {} };
 }
 
 /** See the module text. */
@@ -119,7 +128,9 @@ export class ReplicaHost implements Completer {
     return {
       create: now(({ bytes }) => this.create(Number(bytes))),
       get: now(() => {}),
-      open: now(({ expectedBytes }) => this.open(Number(expectedBytes))),
+      open: now(({ expectedBytes, copies }) =>
+        this.open(Number(expectedBytes), Array.isArray(copies) ? copies.map(String) : [])
+      ),
       close: (body, reply) => {
         const { generation } = body as Record<string, unknown>;
         if (typeof generation === "number") this.#refuseOld(generation);
@@ -157,12 +168,18 @@ export class ReplicaHost implements Completer {
     ReplicaDisk.create(this.io, directory, {
       size: bytes,
       encrypted,
+      // Who it is must not change when its process does: others may note it before it has a record of its own.
+      drover: founding(this.#id, this.options.boot, []),
       ...(backingFile ? { backingFile } : {}),
     });
   }
 
-  /** Opens the directory. @param expectedBytes size the engine expects; 0 = any */
-  open(expectedBytes: number): void {
+  /**
+   * Opens the directory.
+   * @param expectedBytes size the engine expects; 0 = any
+   * @param copies identifiers of the copies that the engine found, this one among them; noted while there is no record
+   */
+  open(expectedBytes: number, copies: readonly string[] = []): void {
     if (this.#disk) throw new Error("replica is already open");
     const { options } = this;
     const open: OpenReplicaOptions = {
@@ -191,13 +208,26 @@ export class ReplicaHost implements Completer {
         this.#regionMap,
         before?.dirty === true,
       );
+      this.#found(disk, copies);
     } catch (error) {
       this.#disk = undefined;
+      this.#regions?.close(false);
+      this.#regions = undefined;
       disk.close(before?.dirty !== true);
       throw error;
     }
     this.#store = new DiskStore(disk, this.#id, options.boot, this.#regions);
     this.#service.use(this.#store, disk.state);
+  }
+
+  /** Notes which copies a volume begins with, before anything is written to any of them. */
+  #found(disk: ReplicaDisk, copies: readonly string[]): void {
+    const record = disk.drover, known = record?.members ?? [];
+    if (copies.length < 2 || (record && record.generation > 0)) return;
+    // Who was noted once may have been written to.
+    const all = [...new Set([...known, ...copies])];
+    if (all.length === known.length || all.length > MAX_FOUNDERS) return;
+    disk.setDrover({ ...founding(this.#id, this.options.boot, all), unknown: record?.unknown ?? {} });
   }
 
   /** Closes the directory when the last request has ended. @param clean false leaves it marked as dirty */

@@ -226,3 +226,33 @@ testWorlds(
     until(io, "the end of its connections", () => gone.over);
   },
 );
+
+testWorlds(
+  "a copy without a record of members keeps who it is, and notes beside whom it was found",
+  (io, parent) => {
+    const members = (setup: ReturnType<typeof setUp>) => setup.call("get").drover?.members;
+    {
+      using setup = setUp(io, parent);
+      const { call } = setup;
+      call("create", { bytes: BYTES });
+      call("open", { expectedBytes: 0, copies: ["made-up-id"] });
+      assert.deepEqual(members(setup), [], "a volume of one copy has nobody to note");
+      call("close");
+      call("open", { expectedBytes: 0, copies: ["made-up-id", "b", "c"] });
+      call("close");
+      // What was noted once stays: they may have been written to.
+      call("open", { expectedBytes: 0, copies: ["made-up-id", "d"] });
+      assert.deepEqual(members(setup), ["made-up-id", "b", "c", "d"]);
+      assert.equal(call("get").drover?.generation, 0);
+    }
+    using setup = setUp(io, parent, {}, "another-id");
+    const { call } = setup;
+    assert.deepEqual([call("get").drover?.id, members(setup)], ["made-up-id", ["made-up-id", "b", "c", "d"]]);
+    call("open", { expectedBytes: 0 });
+    const engine = setup.connect();
+    adopt(engine, 1, ["made-up-id", "b"]);
+    call("close");
+    call("open", { expectedBytes: 0, copies: ["made-up-id", "e"] });
+    assert.deepEqual(members(setup), ["made-up-id", "b"], "a record of members is the engine's");
+  },
+);

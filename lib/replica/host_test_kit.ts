@@ -26,7 +26,12 @@ export interface Setup extends Disposable {
 }
 
 /** A host over a directory under `parent`. */
-export function setUp(io: Io, parent: string, options: Partial<ReplicaOptions> = {}): Setup {
+export function setUp(
+  io: Io,
+  parent: string,
+  options: Partial<ReplicaOptions> = {},
+  id = "made-up-id",
+): Setup {
   const directory = `${parent}/r`, problems: string[] = [], clients: TestClient[] = [];
   const host = new ReplicaHost(
     io,
@@ -44,7 +49,7 @@ export function setUp(io: Io, parent: string, options: Partial<ReplicaOptions> =
       streamSizes: { window: 64 * 1024, headers: 64 * 1024 },
       ...options,
     },
-    () => "made-up-id",
+    () => id,
     (error) => problems.push(error.message),
   );
   const call = (kind: string, body: unknown = {}): ReplicaDescription => {

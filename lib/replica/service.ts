@@ -43,7 +43,11 @@ export function replicaHandlers(
     },
     replicaGet: () => run("get"),
     replicaOpen: (request) =>
-      run("open", { upgrade: request.isUpgrade, expectedBytes: request.expectedBackendSize }),
+      run("open", {
+        upgrade: request.isUpgrade,
+        expectedBytes: request.expectedBackendSize,
+        copies: request.droverCopies,
+      }),
     replicaClose: (_request, call) => {
       const generation = call.metadata(GENERATION_KEY);
       return run("close", generation === undefined ? {} : { generation: Number(generation) });

@@ -144,8 +144,7 @@ peerTest("fields have the numbers and types that Longhorn gives them", { needs: 
 Deno.test("a peer that does not know our fields skips them", () => {
   const bytes = ptypes.ReplicaOpenRequest.encode({
     isUpgrade: true,
-    droverGeneration: 9,
-    droverMembers: ["a"],
+    droverCopies: ["a"],
   })
     .finish();
   // google.protobuf.Empty is what the oldest peers take: it knows no field at all.

@@ -66,6 +66,26 @@ export class Faults {
     }
   }
 
+  /** Something dies while a volume is started for the first time: it has no record of members yet. */
+  creation(): void {
+    const { random, cluster, replicas, engineHost } = this.scene;
+    const act = random.pick([
+      () => this.killEngine(),
+      () => replicas[random.between(0, replicas.length - 1)].kill(),
+      () => this.powerCut([replicas[random.between(0, replicas.length - 1)]]),
+      () => {
+        this.killEngine();
+        engineHost.powerCut();
+        this.powerCut(replicas);
+      },
+    ]);
+    cluster.schedule(random.unit() * random.pick([3, 10, 20]), () => {
+      this.count++;
+      cluster.note("fault at the creation");
+      act();
+    });
+  }
+
   /** SIGKILL of the engine. */
   killEngine(): void {
     if (!this.scene.engine.process?.alive) return;

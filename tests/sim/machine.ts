@@ -234,8 +234,8 @@ export function simBackend(calls: Calls, engine: SimEngine, replica: SimReplica)
     name: replica.name,
     data: { kind: "tcp", host: replica.host.name, port: 10001 },
     get: () => call("get"),
-    open: async (upgrade, expectedBytes) => {
-      const info = await call("open", { upgrade, expectedBytes });
+    open: async (upgrade, expectedBytes, copies) => {
+      const info = await call("open", { upgrade, expectedBytes, copies });
       opened = true;
       return info;
     },

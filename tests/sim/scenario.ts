@@ -259,6 +259,7 @@ class Scenario implements FaultScene, OperatorScene, UpgradeScene {
   async start(): Promise<Controller | undefined> {
     for (let attempt = 1;; attempt++) {
       this.engine.spawn();
+      if (!this.started && attempt === 1 && this.random.chance(0.4)) this.faults.creation();
       const controller = this.newController(this.engine);
       this.controller = controller;
       try {
@@ -275,6 +276,7 @@ class Scenario implements FaultScene, OperatorScene, UpgradeScene {
         }
         this.engine.process?.kill();
         this.cluster.run(this.cluster.now + PATIENCE_MS);
+        this.revive();
       }
     }
   }
@@ -349,6 +351,8 @@ class Scenario implements FaultScene, OperatorScene, UpgradeScene {
     // What the operator asked for before ends first, and copies may fail on the way.
     this.#lost.clear();
     const equal = this.engine.thread?.info().readsFromOne === false;
+    // With no copy left it is as after a crash: where something failed, they may differ.
+    if (complete.length === 0) this.model.engineDied();
     await this.until(controller.shutdown());
     this.engine.process?.kill();
     this.controller = undefined;

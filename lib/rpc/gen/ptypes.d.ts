@@ -3274,14 +3274,10 @@ export namespace ptypes {
         expectedBackendSize: number;
 
         /**
-         * Drover: the membership record that the engine wants on stable storage before the replica opens: its
-         * generation, and the addresses or names of the replicas that hold all completed writes. Generation 0 =
-         * no record was sent (an engine without the extension).
+         * Drover: identifiers of all replicas that the engine found when it began. One that has no record of members yet
+         * notes them, durably, before it answers: should it be alone one day, it knows that others may have what it lacks.
          */
-        droverGeneration: number;
-
-        /** ReplicaOpenRequest droverMembers. */
-        droverMembers: string[];
+        droverCopies: string[];
 
         /**
          * Creates a new ReplicaOpenRequest instance using the specified properties.
@@ -3324,14 +3320,10 @@ export namespace ptypes {
             expectedBackendSize?: (number|null);
 
             /**
-             * Drover: the membership record that the engine wants on stable storage before the replica opens: its
-             * generation, and the addresses or names of the replicas that hold all completed writes. Generation 0 =
-             * no record was sent (an engine without the extension).
+             * Drover: identifiers of all replicas that the engine found when it began. One that has no record of members yet
+             * notes them, durably, before it answers: should it be alone one day, it knows that others may have what it lacks.
              */
-            droverGeneration?: (number|null);
-
-            /** ReplicaOpenRequest droverMembers */
-            droverMembers?: (string[]|null);
+            droverCopies?: (string[]|null);
 
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];

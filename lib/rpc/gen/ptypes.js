@@ -3686,7 +3686,7 @@ export const ptypes = $root.ptypes = (() => {
     ptypes.ReplicaOpenRequest = (function() {
 
         const ReplicaOpenRequest = function (properties) {
-            this.droverMembers = [];
+            this.droverCopies = [];
             if (properties)
                 for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                     if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -3695,8 +3695,7 @@ export const ptypes = $root.ptypes = (() => {
 
         ReplicaOpenRequest.prototype.isUpgrade = false;
         ReplicaOpenRequest.prototype.expectedBackendSize = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
-        ReplicaOpenRequest.prototype.droverGeneration = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
-        ReplicaOpenRequest.prototype.droverMembers = $util.emptyArray;
+        ReplicaOpenRequest.prototype.droverCopies = $util.emptyArray;
 
         ReplicaOpenRequest.create = function(properties) {
             return new ReplicaOpenRequest(properties);
@@ -3713,11 +3712,9 @@ export const ptypes = $root.ptypes = (() => {
                 writer.uint32(8).bool(message.isUpgrade);
             if (message.expectedBackendSize != null && $Object.hasOwnProperty.call(message, "expectedBackendSize") && (typeof message.expectedBackendSize === "object" ? message.expectedBackendSize.low || message.expectedBackendSize.high : message.expectedBackendSize !== 0))
                 writer.uint32(16).int64(message.expectedBackendSize);
-            if (message.droverGeneration != null && $Object.hasOwnProperty.call(message, "droverGeneration") && (typeof message.droverGeneration === "object" ? message.droverGeneration.low || message.droverGeneration.high : message.droverGeneration !== 0))
-                writer.uint32(8000).int64(message.droverGeneration);
-            if (message.droverMembers != null && message.droverMembers.length)
-                for (let i = 0; i < message.droverMembers.length; ++i)
-                    writer.uint32(8010).string(message.droverMembers[i]);
+            if (message.droverCopies != null && message.droverCopies.length)
+                for (let i = 0; i < message.droverCopies.length; ++i)
+                    writer.uint32(8010).string(message.droverCopies[i]);
             if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                 for (let i = 0; i < message.$unknowns.length; ++i)
                     writer.raw(message.$unknowns[i]);
@@ -3769,21 +3766,12 @@ export const ptypes = $root.ptypes = (() => {
                             delete message.expectedBackendSize;
                         continue;
                     }
-                case 1000: {
-                        if (wireType !== 0)
-                            break;
-                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
-                            message.droverGeneration = value;
-                        else
-                            delete message.droverGeneration;
-                        continue;
-                    }
                 case 1001: {
                         if (wireType !== 2)
                             break;
-                        if (!(message.droverMembers && message.droverMembers.length))
-                            message.droverMembers = [];
-                        message.droverMembers.push(reader.stringVerify());
+                        if (!(message.droverCopies && message.droverCopies.length))
+                            message.droverCopies = [];
+                        message.droverCopies.push(reader.stringVerify());
                         continue;
                     }
                 }
