@@ -26,15 +26,37 @@ export interface Hashed {
   readonly data: Bytes;
 }
 
-/** The work on blocks that costs a processor: here or on other threads. What is handed in may be gone afterwards. */
+/** A compressed block. */
+export interface Encoded {
+  /** As it is stored. */
+  readonly stored: Bytes;
+  /** The memory of the content, to be used again. */
+  readonly spare: Bytes;
+}
+
+/** A decompressed block. */
+export interface Decoded {
+  /** The content, in the memory that was given for it. */
+  readonly data: Bytes;
+  /** The memory of what was stored, to be used again. */
+  readonly spare: Bytes;
+}
+
+/**
+ * The work on blocks that costs a processor: here or on other threads. Memory that is handed in is handed over, the
+ * whole of it where a part is shown, and comes back with the result; after a failure it is gone.
+ */
 export interface Codec extends Disposable {
   /** The name of a block with this content. */
   hash(data: Bytes): Promise<Hashed>;
-  /** Compresses. */
-  encode(data: Bytes, method: Compression): Promise<Bytes>;
-  /** Decompresses and compares with the checksum. @throws {CodecError} */
-  decode(stored: Bytes, method: string, checksum: string, maxBytes: number): Promise<Bytes>;
+  /** Compresses. @param into memory that is used for the result when it fits */
+  encode(data: Bytes, method: Compression, into?: Bytes): Promise<Encoded>;
+  /** Decompresses and compares with the checksum. @param into as long as the longest content @throws {CodecError} */
+  decode(stored: Bytes, method: string, checksum: string, into: Bytes): Promise<Decoded>;
 }
+
+/** Room that a compressed block may need beyond its content, in bytes: see {@linkcode encodeLz4}. */
+export const ENCODED_SPARE_BYTES = 1024;
 
 /** A copy that owns its memory, or the bytes themselves where they do already. */
 export function owned(data: Uint8Array): Bytes {
@@ -42,11 +64,11 @@ export function owned(data: Uint8Array): Bytes {
   return whole && data.buffer instanceof ArrayBuffer ? data as Bytes : data.slice() as Bytes;
 }
 
-/** Compresses one block. {@linkcode loadLz4} must have ended. */
-export function encodeBlock(data: Uint8Array, method: Compression): Bytes {
+/** Compresses one block. {@linkcode loadLz4} must have ended. @param into used for the result when it fits */
+export function encodeBlock(data: Uint8Array, method: Compression, into?: Bytes): Bytes {
   switch (method) {
     case "lz4":
-      return encodeLz4(data);
+      return encodeLz4(data, into);
     case "gzip":
       return owned(gzipSync(data, { level: GZIP_LEVEL }));
     case "zstd":
@@ -56,12 +78,19 @@ export function encodeBlock(data: Uint8Array, method: Compression): Bytes {
   }
 }
 
-function decompress(stored: Uint8Array, method: Compression, maxBytes: number): Uint8Array {
-  if (method === "none") return stored;
-  if (method === "lz4") return decodeLz4(stored, maxBytes);
+/** The content, in `into`; undefined when it is longer than that. */
+function decompress(stored: Uint8Array, method: Compression, into: Bytes): Bytes | undefined {
+  if (method === "lz4") return decodeLz4(stored, into);
   try {
-    const options = { maxOutputLength: maxBytes };
-    return method === "gzip" ? gunzipSync(stored, options) : zstdDecompressSync(stored, options);
+    const options = { maxOutputLength: into.length };
+    const data = method === "none"
+      ? stored
+      : method === "gzip"
+      ? gunzipSync(stored, options)
+      : zstdDecompressSync(stored, options);
+    if (data.length > into.length) return undefined;
+    into.set(data);
+    return into.subarray(0, data.length);
   } catch (cause) {
     throw new CodecError(`not ${method}: ${(cause as Error).message}`, { cause });
   }
@@ -84,15 +113,15 @@ export function methodOf(named: string): Compression | undefined {
  * Decompresses one block and compares it with its checksum. {@linkcode loadLz4} must have ended.
  *
  * @param named what the record says; may be wrong
- * @param maxBytes the size of the backup's blocks: more than this is refused
+ * @param into takes the content; as long as the backup's blocks are: more than this is refused
  * @throws {CodecError} when no method leads to that content
  */
 export function decodeBlock(
   stored: Uint8Array,
   named: string,
   checksum: string,
-  maxBytes: number,
-): Uint8Array {
+  into: Bytes,
+): Bytes {
   if (stored.length === 0) throw new CodecError("it is empty");
   const method = methodOf(named);
   const methods = new Set<Compression>([
@@ -103,8 +132,8 @@ export function decodeBlock(
   let problem: CodecError | undefined;
   for (const candidate of methods) {
     try {
-      const data = decompress(stored, candidate, maxBytes);
-      if (data.length <= maxBytes && checksumOf(data) === checksum) return data;
+      const data = decompress(stored, candidate, into);
+      if (data !== undefined && checksumOf(data) === checksum) return data;
       problem ??= new CodecError(`its content does not match its checksum (${stored.length} bytes stored)`);
     } catch (error) {
       if (!(error instanceof CodecError)) throw error;
@@ -122,15 +151,15 @@ export class InlineCodec implements Codec {
   }
 
   /** See {@linkcode Codec.encode}. */
-  async encode(data: Bytes, method: Compression): Promise<Bytes> {
+  async encode(data: Bytes, method: Compression, into?: Bytes): Promise<Encoded> {
     await loadLz4();
-    return encodeBlock(data, method);
+    return { stored: encodeBlock(data, method, into), spare: data };
   }
 
   /** See {@linkcode Codec.decode}. */
-  async decode(stored: Bytes, method: string, checksum: string, maxBytes: number): Promise<Bytes> {
+  async decode(stored: Bytes, method: string, checksum: string, into: Bytes): Promise<Decoded> {
     await loadLz4();
-    return owned(decodeBlock(stored, method, checksum, maxBytes));
+    return { data: decodeBlock(stored, method, checksum, into), spare: stored };
   }
 
   /** Nothing to end. */

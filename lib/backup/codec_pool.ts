@@ -1,10 +1,10 @@
 /**
- * Threads that hash, compress and decompress blocks, so that the thread that moves them stays free. Blocks are handed
- * over, not copied. There is no queue of its own: whoever asks waits, and holds no more blocks than it has asked for.
+ * Threads that hash, compress and decompress blocks, so that the thread that moves them stays free. Memory is handed
+ * over and back, not copied. There is no queue of its own: whoever asks waits, and holds no more blocks than it has asked for.
  *
  * @module
  */
-import { type Bytes, type Codec, type Hashed, owned } from "./codec.ts";
+import type { Bytes, Codec, Decoded, Encoded, Hashed } from "./codec.ts";
 import { CodecError } from "./errors.ts";
 import type { Compression } from "./records.ts";
 
@@ -14,19 +14,31 @@ const DEFAULT_THREADS = 2;
 /** What a thread is asked. */
 export type CodecRequest =
   | { readonly kind: "hash"; readonly id: number; readonly data: Bytes }
-  | { readonly kind: "encode"; readonly id: number; readonly data: Bytes; readonly method: Compression }
+  | {
+    readonly kind: "encode";
+    readonly id: number;
+    readonly data: Bytes;
+    readonly method: Compression;
+    readonly into: Bytes | undefined;
+  }
   | {
     readonly kind: "decode";
     readonly id: number;
     readonly data: Bytes;
     readonly method: string;
     readonly checksum: string;
-    readonly maxBytes: number;
+    readonly into: Bytes;
   };
 
-/** What it answers. */
+/** What it answers; `spare` is the memory of what it was given, where that does not hold the result. */
 export type CodecReply =
-  | { readonly id: number; readonly ok: true; readonly data: Bytes; readonly checksum: string }
+  | {
+    readonly id: number;
+    readonly ok: true;
+    readonly data: Bytes;
+    readonly spare: Bytes;
+    readonly checksum: string;
+  }
   | { readonly id: number; readonly ok: false; readonly problem: string };
 
 interface Waiting {
@@ -62,13 +74,14 @@ export class CodecPool implements Codec {
   }
 
   /** See {@linkcode Codec.encode}. */
-  async encode(data: Bytes, method: Compression): Promise<Bytes> {
-    return (await this.#ask({ kind: "encode", data, method })).data;
+  async encode(data: Bytes, method: Compression, into?: Bytes): Promise<Encoded> {
+    const { data: stored, spare } = await this.#ask({ kind: "encode", data, method, into });
+    return { stored, spare };
   }
 
   /** See {@linkcode Codec.decode}. */
-  async decode(stored: Bytes, method: string, checksum: string, maxBytes: number): Promise<Bytes> {
-    return (await this.#ask({ kind: "decode", data: stored, method, checksum, maxBytes })).data;
+  async decode(stored: Bytes, method: string, checksum: string, into: Bytes): Promise<Decoded> {
+    return await this.#ask({ kind: "decode", data: stored, method, checksum, into });
   }
 
   /** Ends the threads; what is under way is rejected. */
@@ -85,8 +98,9 @@ export class CodecPool implements Codec {
     thread.load++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { thread, resolve, reject });
-      const data = owned(question.data);
-      thread.worker.postMessage({ ...question, data, id }, [data.buffer]);
+      const memory = [question.data.buffer];
+      if (question.kind !== "hash" && question.into !== undefined) memory.push(question.into.buffer);
+      thread.worker.postMessage({ ...question, id }, memory);
     });
   }
 

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { gzipSync } from "node:zlib";
-import { type Bytes, type Codec, decodeBlock, encodeBlock, InlineCodec } from "./codec.ts";
+import {
+  type Bytes,
+  type Codec,
+  decodeBlock,
+  encodeBlock,
+  ENCODED_SPARE_BYTES,
+  InlineCodec,
+} from "./codec.ts";
 import { CodecPool } from "./codec_pool.ts";
 import { CodecError } from "./errors.ts";
 import { loadLz4 } from "./lz4_frame.ts";
@@ -24,7 +31,7 @@ Deno.test("every method's blocks are read back, also under the name of another m
     const stored = encodeBlock(text, method);
     for (const named of [...COMPRESSIONS, "", "brotli"]) {
       assert.deepEqual(
-        new Uint8Array(decodeBlock(stored, named, checksum, text.length)),
+        new Uint8Array(decodeBlock(stored, named, checksum, new Uint8Array(text.length))),
         text,
         `${method} ${named}`,
       );
@@ -34,23 +41,21 @@ Deno.test("every method's blocks are read back, also under the name of another m
 
 Deno.test("a block that is itself a compressed file, stored as it is, is not decompressed", () => {
   const inner = new Uint8Array(gzipSync(text));
-  assert.deepEqual(decodeBlock(inner, "none", checksumOf(inner), 65536), inner);
-  assert.deepEqual(decodeBlock(inner, "gzip", checksumOf(inner), 65536), inner);
+  const into = new Uint8Array(65536);
+  assert.deepEqual(decodeBlock(inner, "none", checksumOf(inner), into), inner);
+  assert.deepEqual(decodeBlock(inner, "gzip", checksumOf(inner), into), inner);
 });
 
 Deno.test("wrong content, wrong length and bombs are errors that say what is wrong", () => {
   for (const method of COMPRESSIONS) {
+    const into = new Uint8Array(text.length), less = new Uint8Array(text.length - 1);
     const other = encodeBlock(new Uint8Array(text.length), method);
-    assert.throws(() => decodeBlock(other, method, checksum, text.length), CodecError, method);
+    assert.throws(() => decodeBlock(other, method, checksum, into), CodecError, method);
     const stored = encodeBlock(text, method);
-    assert.throws(
-      () => decodeBlock(stored.subarray(0, -1), method, checksum, text.length),
-      CodecError,
-      method,
-    );
-    assert.throws(() => decodeBlock(stored, method, checksum, text.length - 1), CodecError, method);
+    assert.throws(() => decodeBlock(stored.subarray(0, -1), method, checksum, into), CodecError, method);
+    assert.throws(() => decodeBlock(stored, method, checksum, less), CodecError, method);
   }
-  assert.throws(() => decodeBlock(new Uint8Array(), "lz4", checksum, 10), /empty/);
+  assert.throws(() => decodeBlock(new Uint8Array(), "lz4", checksum, new Uint8Array(10)), /empty/);
 });
 
 async function exercise(codec: Codec): Promise<void> {
@@ -59,12 +64,25 @@ async function exercise(codec: Codec): Promise<void> {
     const hashed = await codec.hash(data.slice());
     assert.equal(hashed.checksum, checksumOf(data));
     assert.deepEqual(hashed.data, data);
-    const stored = await codec.encode(hashed.data, "lz4");
-    assert.ok(stored.length < 2000);
-    assert.deepEqual(await codec.decode(stored, "lz4", hashed.checksum, data.length), data);
+    const room = new Uint8Array(data.length + ENCODED_SPARE_BYTES).fill(99);
+    const encoded = await codec.encode(hashed.data, "lz4", room);
+    assert.ok(encoded.stored.length < 2000);
+    assert.equal(
+      encoded.stored.buffer.byteLength,
+      data.length + ENCODED_SPARE_BYTES,
+      "the memory that was given",
+    );
+    assert.equal(encoded.spare.buffer.byteLength, data.length);
+    // Memory that was used before holds other things.
+    const into = encoded.spare.fill(77);
+    const decoded = await codec.decode(encoded.stored, "lz4", hashed.checksum, into);
+    assert.deepEqual(decoded.data, data);
+    assert.equal(decoded.spare.buffer.byteLength, data.length + ENCODED_SPARE_BYTES);
+    const plain = await codec.encode(decoded.data, "none");
+    assert.ok(plain.stored.buffer === plain.spare.buffer, "what is stored as it is has one memory");
   });
   await Promise.all(rounds);
-  await assert.rejects(codec.decode(new Uint8Array(5), "lz4", checksum, 100), CodecError);
+  await assert.rejects(codec.decode(new Uint8Array(5), "lz4", checksum, new Uint8Array(100)), CodecError);
 }
 
 Deno.test("the pool of threads and the inline codec do the same", async () => {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Bytes, decodeBlock, encodeBlock, owned } from "./codec.ts";
+import { type Bytes, decodeBlock, encodeBlock } from "./codec.ts";
 import type { CodecReply, CodecRequest } from "./codec_pool.ts";
 import { loadLz4 } from "./lz4_frame.ts";
 import { checksumOf } from "./names.ts";
@@ -13,16 +13,16 @@ interface Scope {
   postMessage(reply: CodecReply, transfer: Transferable[]): void;
 }
 
-function work(request: CodecRequest): { data: Bytes; checksum: string } {
+function work(request: CodecRequest): { data: Bytes; spare: Bytes; checksum: string } {
   const { data } = request;
   switch (request.kind) {
     case "hash":
-      return { data, checksum: checksumOf(data) };
+      return { data, spare: data, checksum: checksumOf(data) };
     case "encode":
-      return { data: encodeBlock(data, request.method), checksum: "" };
+      return { data: encodeBlock(data, request.method, request.into), spare: data, checksum: "" };
     case "decode": {
-      const { method, checksum, maxBytes } = request;
-      return { data: owned(decodeBlock(data, method, checksum, maxBytes)), checksum };
+      const { method, checksum, into } = request;
+      return { data: decodeBlock(data, method, checksum, into), spare: data, checksum };
     }
   }
 }
@@ -33,7 +33,8 @@ scope.onmessage = async ({ data: request }) => {
   try {
     await ready;
     const result = work(request);
-    scope.postMessage({ id: request.id, ok: true, ...result }, [result.data.buffer]);
+    const memory = new Set([result.data.buffer, result.spare.buffer]);
+    scope.postMessage({ id: request.id, ok: true, ...result }, [...memory]);
   } catch (error) {
     scope.postMessage({ id: request.id, ok: false, problem: (error as Error).message }, []);
   }

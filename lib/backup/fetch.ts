@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { type Bytes, type Codec, owned } from "./codec.ts";
+import { type Bytes, type Codec, ENCODED_SPARE_BYTES, owned } from "./codec.ts";
 import { BlockError, CodecError } from "./errors.ts";
 import { blockPath, checksumOf } from "./names.ts";
 import type { BackupRecord, BlockRef } from "./records.ts";
+import { Spares } from "./spares.ts";
 import { NotFoundError, type Target } from "./target/target.ts";
 
 /** A block that does not match is read so often before it is given up: a body may be damaged on its way. */
@@ -19,19 +20,30 @@ export class BlockReader {
   readonly #record: BackupRecord;
   readonly #folder: string;
   readonly #blockBytes: number;
+  readonly #contents: Spares;
+  readonly #stored: Spares;
   #zeros: string | undefined;
   /** Bytes read, as stored. */
   bytes = 0;
   /** Blocks read. */
   blocks = 0;
 
-  /** A reader of the blocks in `folder`, which ends with `/`. */
-  constructor(target: Target, codec: Codec, record: BackupRecord, folder: string, blockBytes: number) {
+  /** A reader of the blocks in `folder`, which ends with `/`; `lanes` of them at once. */
+  constructor(
+    target: Target,
+    codec: Codec,
+    record: BackupRecord,
+    folder: string,
+    blockBytes: number,
+    lanes: number,
+  ) {
     this.#target = target;
     this.#codec = codec;
     this.#record = record;
     this.#folder = folder;
     this.#blockBytes = blockBytes;
+    this.#contents = new Spares(blockBytes, lanes);
+    this.#stored = new Spares(blockBytes + ENCODED_SPARE_BYTES, lanes);
   }
 
   /** True for the block of nothing but zeros, which need not be read. */
@@ -41,7 +53,8 @@ export class BlockReader {
   }
 
   /**
-   * The content of a block: as long as the backup's blocks are.
+   * The content of a block: as long as the backup's blocks are. Its memory is used again after
+   * {@linkcode BlockReader.release}.
    *
    * @throws {BlockError} when it is missing or not what its name says
    */
@@ -49,9 +62,11 @@ export class BlockReader {
     const path = blockPath(this.#folder, ref.checksum);
     let problem: unknown;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const room = this.#stored.take();
       let stored: Bytes;
       try {
-        stored = owned(await this.#target.read(path, signal));
+        const read = await this.#target.read(path, signal, room);
+        stored = read.buffer === room.buffer ? read as Bytes : owned(read);
       } catch (error) {
         if (error instanceof NotFoundError) throw this.#bad(ref, `${path} is missing`, error);
         throw error;
@@ -59,7 +74,9 @@ export class BlockReader {
       this.bytes += stored.length;
       try {
         const { compression } = this.#record;
-        const data = await this.#codec.decode(stored, compression, ref.checksum, this.#blockBytes);
+        const into = this.#contents.take();
+        const { data, spare } = await this.#codec.decode(stored, compression, ref.checksum, into);
+        this.#stored.give(spare);
         if (data.length !== this.#blockBytes) {
           throw this.#bad(ref, `it has ${data.length} bytes, the backup's blocks have ${this.#blockBytes}`);
         }
@@ -71,6 +88,11 @@ export class BlockReader {
       }
     }
     throw this.#bad(ref, `${path} is damaged: ${(problem as Error).message}`, problem);
+  }
+
+  /** The content of a block is not needed any more. */
+  release(data: Bytes): void {
+    this.#contents.give(data);
   }
 
   #bad({ checksum, offset }: BlockRef, problem: string, cause?: unknown): BlockError {

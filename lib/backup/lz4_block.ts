@@ -33,8 +33,8 @@ function library(): Exports {
   return loaded;
 }
 
-/** Compresses one block of up to 4 MiB. The result may be longer than the input. */
-export function compressBlock(input: Uint8Array): Uint8Array {
+/** Compresses one block of up to 4 MiB. @returns the length of the result; undefined when it does not fit */
+export function compressBlock(input: Uint8Array, into: Uint8Array): number | undefined {
   const lz4 = library();
   const at = lz4.__wbindgen_malloc(input.length);
   new Uint8Array(lz4.memory.buffer).set(input, at);
@@ -44,9 +44,10 @@ export function compressBlock(input: Uint8Array): Uint8Array {
     lz4.compress(result, at, input.length);
     const view = new DataView(lz4.memory.buffer);
     const output = view.getInt32(result, true), length = view.getInt32(result + 4, true);
-    const copy = new Uint8Array(lz4.memory.buffer, output + LENGTH_PREFIX, length - LENGTH_PREFIX).slice();
+    const bytes = length - LENGTH_PREFIX, fits = bytes <= into.length;
+    if (fits) into.set(new Uint8Array(lz4.memory.buffer, output + LENGTH_PREFIX, bytes));
     lz4.__wbindgen_free(output, length);
-    return copy;
+    return fits ? bytes : undefined;
   } finally {
     lz4.__wbindgen_add_to_stack_pointer(16);
   }
@@ -56,6 +57,20 @@ export function compressBlock(input: Uint8Array): Uint8Array {
 const MIN_MATCH = 4;
 /** Lengths of this value in a token go on in the bytes behind it. */
 const LONG = 15;
+
+/** Copies shorter than this are quicker byte by byte. */
+const SHORT = 32;
+
+/** Repeats what lies `distance` before `to`. A copy that reaches into itself doubles what it can take each time. */
+function copy(output: Uint8Array, to: number, distance: number, length: number): void {
+  const source = to - distance, end = to + length;
+  if (distance === 1) return void output.fill(output[source] as number, to, end);
+  for (let at = to; at < end;) {
+    const part = Math.min(at - source, end - at);
+    output.copyWithin(at, source, source + part);
+    at += part;
+  }
+}
 
 function corrupt(what: string): never {
   throw new CodecError(`not LZ4: ${what}`);
@@ -84,7 +99,7 @@ export function decompressBlock(input: Uint8Array, output: Uint8Array, at: numbe
     }
     if (literals > inputEnd - from) corrupt("it ends in literals");
     if (literals > outputEnd - to) corrupt("it holds more than it should");
-    if (literals < 32) { for (let i = 0; i < literals; i++) output[to + i] = input[from + i] as number; }
+    if (literals < SHORT) { for (let i = 0; i < literals; i++) output[to + i] = input[from + i] as number; }
     else output.set(input.subarray(from, from + literals), to);
     from += literals;
     to += literals;
@@ -103,11 +118,10 @@ export function decompressBlock(input: Uint8Array, output: Uint8Array, at: numbe
       }
     }
     if (length > outputEnd - to) corrupt("it holds more than it should");
-    const source = to - distance;
-    // A copy that reaches into itself repeats; copyWithin would not.
-    if (distance < length || length < 32) {
+    if (length < SHORT) {
+      const source = to - distance;
       for (let i = 0; i < length; i++) output[to + i] = output[source + i] as number;
-    } else output.copyWithin(to, source, source + length);
+    } else copy(output, to, distance, length);
     to += length;
   }
   return to;

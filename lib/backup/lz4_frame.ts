@@ -54,18 +54,14 @@ function view(data: Uint8Array): DataView {
   return new DataView(data.buffer, data.byteOffset, data.byteLength);
 }
 
-/** Compresses into one frame. */
-export function encodeLz4(data: Uint8Array): Uint8Array<ArrayBuffer> {
-  const parts: Uint8Array[] = [];
-  let length = HEADER + 4;
-  for (let at = 0; at < data.length; at += BLOCK) {
-    const raw = data.subarray(at, at + BLOCK);
-    const small = compressBlock(raw);
-    const part = small.length < raw.length ? small : raw;
-    parts.push(part);
-    length += 4 + part.length;
-  }
-  const frame = new Uint8Array(length);
+/**
+ * Compresses into one frame: at most as long as the content, 19 bytes, and 4 for each 4 MiB.
+ *
+ * @param into memory for the frame, used when it is that long
+ */
+export function encodeLz4(data: Uint8Array, into?: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const longest = HEADER + data.length + 4 * Math.ceil(data.length / BLOCK) + 4;
+  const frame = into !== undefined && into.length >= longest ? into : new Uint8Array(longest);
   const fields = view(frame);
   fields.setUint32(0, MAGIC, true);
   frame[4] = FLAGS;
@@ -73,13 +69,15 @@ export function encodeLz4(data: Uint8Array): Uint8Array<ArrayBuffer> {
   fields.setBigUint64(6, BigInt(data.length), true);
   frame[14] = xxh32(frame.subarray(4, 14)) >>> 8 & 0xff;
   let at = HEADER;
-  parts.forEach((part, index) => {
-    const whole = Math.min(BLOCK, data.length - index * BLOCK);
-    fields.setUint32(at, part.length === whole ? part.length | STORED : part.length, true);
-    frame.set(part, at + 4);
-    at += 4 + part.length;
-  });
-  return frame;
+  for (let from = 0; from < data.length; from += BLOCK) {
+    const raw = data.subarray(from, from + BLOCK);
+    const small = compressBlock(raw, frame.subarray(at + 4, at + 4 + raw.length - 1));
+    if (small === undefined) frame.set(raw, at + 4);
+    fields.setUint32(at, small ?? (raw.length | STORED), true);
+    at += 4 + (small ?? raw.length);
+  }
+  fields.setUint32(at, 0, true);
+  return frame.subarray(0, at + 4);
 }
 
 interface Header {
@@ -155,11 +153,11 @@ function readFrame(data: Uint8Array, at: number, output: Uint8Array, to: number)
 /**
  * Decompresses all frames in `data`.
  *
- * @param maxBytes more than this is refused, so that a small hostile input cannot fill the memory
+ * @param output takes the content; more than fits is refused, so that a small hostile input cannot fill the memory
+ * @returns the part of `output` that holds the content
  * @throws {CodecError}
  */
-export function decodeLz4(data: Uint8Array, maxBytes: number): Uint8Array<ArrayBuffer> {
-  const output = new Uint8Array(maxBytes);
+export function decodeLz4(data: Uint8Array, output: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   let from = 0, to = 0;
   do {
     need(data, from, 8);

@@ -86,7 +86,8 @@ export async function runRestore(
   const { record, volumeBytes, blockBytes, steps } = plan;
   const { journal, journalEveryBytes = JOURNAL_BYTES, signal } = options;
   const start = Math.min(await loadStart(journal, plan.fingerprint), steps.length);
-  const reader = new BlockReader(target, codec, record, blocksFolder(record.volumeName), blockBytes);
+  const folder = blocksFolder(record.volumeName), lanes = laneCount(options.concurrency);
+  const reader = new BlockReader(target, codec, record, folder, blockBytes, lanes);
   const mark = new Watermark(start);
   let written = 0, doneSteps = start, unsaved = 0, saving: Promise<void> | undefined;
   const save = async (): Promise<void> => {
@@ -95,7 +96,7 @@ export async function runRestore(
     const fields = [["Restore", quote(plan.fingerprint)], ["Done", String(below)]] as const;
     await journal?.save(new TextDecoder().decode(encodeObject(fields, {})));
   };
-  await inLanes(steps.slice(start), laneCount(options.concurrency), signal, async (step, index, stop) => {
+  await inLanes(steps.slice(start), lanes, signal, async (step, index, stop) => {
     const wrote = await restoreStep(plan, step, reader, sink, stop);
     written += wrote;
     mark.add(start + index);
@@ -144,6 +145,7 @@ async function restoreStep(
   }
   const data = await reader.read({ offset, checksum }, signal);
   await sink.write(offset, data.subarray(0, length));
+  reader.release(data);
   return 1;
 }
 

@@ -7,10 +7,10 @@
  */
 import { dirname } from "node:path";
 import { BackupInputError } from "./errors.ts";
+import { FileSink } from "./file_sink.ts";
 import { checksumOf } from "./names.ts";
 import { layoutQcow2, type Qcow2Layout } from "./qcow2.ts";
 import { type PreparedRestore, prepareRestore, runRestore, withLockAndCodec } from "./restore.ts";
-import type { BlockSink } from "./source.ts";
 import type { Target } from "./target/target.ts";
 import type { RestoreJournal, RestoreResult, RestoreToFileOptions } from "./types.ts";
 
@@ -43,7 +43,8 @@ export class FileJournal implements RestoreJournal {
     const temporary = `${this.#path}.tmp`;
     {
       using file = await Deno.open(temporary, { write: true, create: true, truncate: true });
-      await writeAt(file, 0, new TextEncoder().encode(text));
+      const bytes = new TextEncoder().encode(text);
+      for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
       await file.sync();
     }
     await Deno.rename(temporary, this.#path);
@@ -60,46 +61,6 @@ export class FileJournal implements RestoreJournal {
   }
 }
 
-async function writeAt(file: Deno.FsFile, offset: number, data: Uint8Array): Promise<void> {
-  await file.seek(offset, Deno.SeekMode.Start);
-  for (let done = 0; done < data.length;) done += await file.write(data.subarray(done));
-}
-
-/** A file as a sink. A file has one position, so writes follow each other. */
-class FileSink implements BlockSink {
-  readonly #file: Deno.FsFile;
-  readonly #place: (offset: number) => number;
-  #last: Promise<void> = Promise.resolve();
-
-  constructor(file: Deno.FsFile, place: (offset: number) => number) {
-    this.#file = file;
-    this.#place = place;
-  }
-
-  write(offset: number, data: Uint8Array): Promise<void> {
-    return this.#next(() => writeAt(this.#file, this.#place(offset), data));
-  }
-
-  zero(): Promise<void> {
-    return Promise.reject(new BackupInputError("a new file has nothing to zero"));
-  }
-
-  flush(): Promise<void> {
-    return this.#next(() => this.#file.syncData());
-  }
-
-  [Symbol.dispose](): void {
-    this.#file.close();
-  }
-
-  #next(work: () => Promise<void>): Promise<void> {
-    const mine = this.#last.then(work);
-    // Who waits for this one sees its failure; the next one is tried anyhow.
-    this.#last = mine.catch(() => {});
-    return mine;
-  }
-}
-
 function layoutFor(plan: PreparedRestore): Qcow2Layout {
   const zeros = checksumOf(new Uint8Array(plan.blockBytes));
   const offsets = plan.steps.filter(({ checksum }) => checksum !== undefined && checksum !== zeros)
@@ -108,28 +69,25 @@ function layoutFor(plan: PreparedRestore): Qcow2Layout {
 }
 
 /** Opens the partial file; one that no journal speaks of is begun anew. */
-async function openPartial(
+function openPartial(
   path: string,
   plan: PreparedRestore,
   format: RestoreToFileOptions["format"],
   fresh: boolean,
-): Promise<FileSink> {
-  const file = await Deno.open(path, { write: true, read: true, create: true, truncate: fresh });
+): FileSink {
+  if (format === "raw") return new FileSink(path, plan.volumeBytes, { fresh });
+  const layout = layoutFor(plan);
+  const place = (offset: number): number => {
+    const found = layout.place(offset);
+    if (found === undefined) throw new BackupInputError(`the image has no place for offset ${offset}`);
+    return found;
+  };
+  const sink = new FileSink(path, layout.fileBytes, { fresh, place });
   try {
-    if (format === "raw") {
-      await file.truncate(plan.volumeBytes);
-      return new FileSink(file, (offset) => offset);
-    }
-    const layout = layoutFor(plan);
-    await file.truncate(layout.fileBytes);
-    await writeAt(file, 0, layout.metadata);
-    return new FileSink(file, (offset) => {
-      const place = layout.place(offset);
-      if (place === undefined) throw new BackupInputError(`the image has no place for offset ${offset}`);
-      return place;
-    });
+    sink.writeAt(0, layout.metadata);
+    return sink;
   } catch (error) {
-    file.close();
+    sink[Symbol.dispose]();
     throw error;
   }
 }
@@ -176,7 +134,7 @@ export function restoreToFile(target: Target, options: RestoreToFileOptions): Pr
     if (!goesOn) await journal.clear();
     let result: RestoreResult;
     {
-      using sink = await openPartial(partial, plan, format, !goesOn);
+      using sink = openPartial(partial, plan, format, !goesOn);
       result = await runRestore(target, plan, sink, codec, { ...options, journal });
     }
     await Deno.rename(partial, path);

@@ -4,12 +4,13 @@
  * @module
  */
 import { BlockIndex } from "./block_index.ts";
-import { type Bytes, type Codec, owned } from "./codec.ts";
+import { type Bytes, type Codec, ENCODED_SPARE_BYTES } from "./codec.ts";
 import { BackupInputError } from "./errors.ts";
 import { inLanes } from "./lanes.ts";
 import { blockPath } from "./names.ts";
 import type { BlockRef, Compression } from "./records.ts";
 import type { BlockSource } from "./source.ts";
+import { Spares } from "./spares.ts";
 import type { Target } from "./target/target.ts";
 
 /** What an upload needs. */
@@ -39,6 +40,8 @@ export interface UploadContext {
 /** Uploads blocks and counts. */
 export class Uploader {
   readonly #context: UploadContext;
+  readonly #contents: Spares;
+  readonly #encoded: Spares;
   #index: BlockIndex;
   /** Blocks of this backup that are there. */
   readonly #stored = new Set<string>();
@@ -58,6 +61,8 @@ export class Uploader {
   /** An uploader for one backup. */
   constructor(context: UploadContext) {
     this.#context = context;
+    this.#contents = new Spares(context.blockBytes, context.lanes);
+    this.#encoded = new Spares(context.blockBytes + ENCODED_SPARE_BYTES, context.lanes);
     this.#index = context.index;
   }
 
@@ -84,14 +89,15 @@ export class Uploader {
 
   async #block(offset: number, signal: AbortSignal): Promise<string> {
     const { source, codec, blockBytes } = this.#context;
-    const data: Bytes = new Uint8Array(blockBytes);
+    const data = this.#contents.take(), length = Math.min(blockBytes, source.bytes - offset);
+    await source.read(offset, data.subarray(0, length));
     // The volume may end within its last block; the rest of that is zeros.
-    await source.read(offset, data.subarray(0, Math.min(blockBytes, source.bytes - offset)));
+    data.fill(0, length);
     const hashed = await codec.hash(data);
     const { checksum } = hashed;
-    if (this.#stored.has(checksum)) return checksum;
     let underWay = this.#underWay.get(checksum);
-    if (underWay === undefined) {
+    if (underWay !== undefined || this.#stored.has(checksum)) this.#contents.give(hashed.data);
+    else {
       underWay = this.#store(checksum, hashed.data, signal).finally(() => this.#underWay.delete(checksum));
       this.#underWay.set(checksum, underWay);
     }
@@ -103,10 +109,17 @@ export class Uploader {
     const { target, codec, folder, method, again } = this.#context;
     const index = this.#index;
     const there = await index.has(checksum);
-    if (there && !again) return void this.#stored.add(checksum);
-    const stored = owned(await codec.encode(data, method));
-    const bytes = stored.length;
+    if (there && !again) {
+      this.#contents.give(data);
+      return void this.#stored.add(checksum);
+    }
+    const into = method === "lz4" ? this.#encoded.take() : undefined;
+    const { stored, spare } = await codec.encode(data, method, into);
+    const bytes = stored.length, apart = stored.buffer !== spare.buffer;
+    if (apart) this.#contents.give(spare);
     await target.write(blockPath(folder, checksum), stored, signal);
+    if (apart) this.#encoded.give(stored);
+    else this.#contents.give(spare);
     index.add(checksum);
     this.#stored.add(checksum);
     if (there) {

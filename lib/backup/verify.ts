@@ -71,7 +71,7 @@ export function verifyBackups(target: Target, options: VerifyOptions): Promise<V
     let done = 0, transferredBytes = 0;
     await inLanes(wanted.values(), laneCount(options.concurrency), signal, async (block, _, stop) => {
       const { ref, record, blockBytes } = block;
-      const reader = new BlockReader(target, codec, record, folder, blockBytes);
+      const reader = new BlockReader(target, codec, record, folder, blockBytes, 1);
       try {
         await reader.read(ref, stop);
       } catch (error) {

@@ -25,7 +25,7 @@ import {
   restoreDelta,
   type Target,
 } from "../backup/mod.ts";
-import { DeltaSink } from "../backup/delta_sink.ts";
+import { FileSink } from "../backup/file_sink.ts";
 import { replaceFile } from "../disk/atomic.ts";
 import { FilesLibc } from "../io/files_libc.ts";
 import { ClientError } from "./errors.ts";
@@ -167,7 +167,7 @@ export class Follower implements Disposable {
     if (!this.#files.exists(path)) await this.#journal.clear();
     else if (await this.#journal.load() === undefined) this.#files.unlink(path);
     {
-      using file = new DeltaSink(this.#files, path, this.#sink.bytes);
+      using file = new FileSink(path, this.#sink.bytes);
       const { volume, backup: from } = state;
       await restoreDelta(target, file, { ...options, volume, from, to: backup, journal: this.#journal });
     }

@@ -24,7 +24,7 @@ import {
   type RestoreOptions,
   type Target,
 } from "../../backup/mod.ts";
-import { DeltaSink } from "../../backup/delta_sink.ts";
+import { FileSink } from "../../backup/file_sink.ts";
 import { prepareRestore, runRestore, withLockAndCodec } from "../../backup/restore.ts";
 import { loadVolume } from "../../backup/store.ts";
 import { removeIfThere } from "../../disk/atomic.ts";
@@ -146,7 +146,7 @@ class Restore {
     else if (await this.#journal.load() === undefined) this.#files.unlink(delta);
     const { bytes } = await loadVolume(target, volume);
     {
-      using sink = new DeltaSink(this.#files, delta, bytes);
+      using sink = new FileSink(delta, bytes);
       await restoreDelta(target, sink, { ...this.#options(), volume, from: note.backup, to: backup });
       await sink.flush();
     }
@@ -174,7 +174,7 @@ class Restore {
     else if (await this.#journal.load() === undefined) this.#files.unlink(temporary);
     const { bytes } = await loadVolume(target, volume);
     {
-      using sink = new DeltaSink(this.#files, temporary, bytes);
+      using sink = new FileSink(temporary, bytes);
       const options = { ...this.#options(), volume, backup };
       await withLockAndCodec(target, volume, options, async (codec) => {
         const plan = await prepareRestore(target, options);
