@@ -34,6 +34,16 @@ interface LayerFile {
   readonly size: number;
 }
 
+/** True when the extents leave nothing out of a range. They ascend. */
+function covers(extents: readonly Extent[], offset: number, length: number): boolean {
+  let end = offset;
+  for (const extent of extents) {
+    if (extent.offset > end) return false;
+    end = extent.offset + extent.length;
+  }
+  return end >= offset + length;
+}
+
 /** See the module text. Dispose it. */
 export class SnapshotSource implements BlockSource {
   /** Size of the volume when the snapshot was made. */
@@ -126,14 +136,19 @@ export class SnapshotSource implements BlockSource {
 
   /** See {@linkcode BlockSource.read}. */
   read(offset: number, into: Uint8Array): void {
-    this.#readBacking(offset, into);
+    let clean = this.#backing !== undefined;
+    if (clean) this.#readBacking(offset, into);
     // From the oldest layer on; newer ones write over it.
     for (const layer of this.#layers.toReversed()) {
-      for (const extent of this.#extents(layer, offset, offset + into.length)) {
+      const extents = this.#extents(layer, offset, offset + into.length);
+      if (!clean && !covers(extents, offset, into.length)) into.fill(0);
+      clean = true;
+      for (const extent of extents) {
         const part = into.subarray(extent.offset - offset, extent.offset - offset + extent.length);
         this.#readPart(layer.fd, extent.offset, part);
       }
     }
+    if (!clean) into.fill(0);
   }
 
   #readBacking(offset: number, into: Uint8Array): void {
