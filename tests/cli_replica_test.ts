@@ -24,7 +24,18 @@ Deno.test("copies are added and taken out while the volume runs; one that was aw
   const place = `unix:${volume.endpoint}`;
   await writePattern(place, 4 * MiB, state);
 
-  assert.equal(await ok("add", "v1", "--to", more), "copy v1-r-3 is complete\n");
+  // Slower than a test can wait for, until it is told otherwise.
+  const slow = ["--limit", "64KiB", "--verify", "--no-wait"];
+  assert.equal(await ok("add", "v1", "--to", more, ...slow), "copy v1-r-3 is being filled\n");
+  assert.equal(await ok("limit", "v1"), "filling copies of v1: 64 KiB/s\n");
+  const status = await waitFor(async () => {
+    const [one] = JSON.parse(await ok("rebuild-status", "v1", "-o", "json"));
+    return one?.pace?.bytesTotal > 0 ? one : null;
+  }, { timeoutMs: 60_000 });
+  assert.deepEqual([status.replica, status.pace.limit], ["v1-r-3", 64 * 1024]);
+  assert.match((await run("limit", "v1", "fast")).stderr, /"fast" is no rate/);
+  assert.match(await ok("limit", "v1", "none"), /no limit from now on\ncopy v1-r-3 goes on with no limit\n/);
+  await volume.process.waitForOutput(/^copy v1-r-3 is complete again/m, { timeoutMs: 60_000 });
   assert.match(await ok("ls", "v1"), /^v1-r-3 +complete .*more\/v1-r-3$/m);
   const none = await run("rm", "v1", "v1-r-9", "--yes");
   assert.deepEqual([none.code, /no copy v1-r-9; there is: v1-r-1, v1-r-2, v1-r-3/.test(none.stderr)], [

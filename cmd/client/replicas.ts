@@ -15,7 +15,7 @@ import {
 } from "../../lib/client/rebuild.ts";
 import { ptypes } from "../../lib/rpc/mod.ts";
 import { UsageError } from "../support/program.ts";
-import { parseSize } from "../support/sizes.ts";
+import { parseRate, parseSize } from "../support/sizes.ts";
 import { type ClientFlags, type Command, integer, printJson, sorted, tabbed, withEngine } from "./globals.ts";
 
 interface AddFlags extends ClientFlags {
@@ -26,6 +26,8 @@ interface AddFlags extends ClientFlags {
   readonly fileSyncHttpClientTimeout: string;
   readonly grpcTimeoutSeconds: string;
   readonly replicaInstanceName: string;
+  readonly limit: string;
+  readonly verify: boolean;
 }
 
 function size(flag: string, text: string): number {
@@ -41,6 +43,8 @@ async function add(address: string, flags: AddFlags): Promise<void> {
     fastSync: flags.fastSync,
     httpTimeoutSeconds: integer("--file-sync-http-client-timeout", flags.fileSyncHttpClientTimeout),
     grpcTimeoutSeconds: integer("--grpc-timeout-seconds", flags.grpcTimeoutSeconds, -Infinity),
+    bytesPerSecond: parseRate(flags.limit),
+    verify: flags.verify,
   };
   await withEngine(
     flags,
@@ -93,6 +97,8 @@ function addCommands(root: Command): void {
     .option("--file-sync-http-client-timeout <seconds>", "patience with one request of the transfer", "5")
     .option("--grpc-timeout-seconds <seconds>", "patience with the whole transfer; 0 = 24 hours", "0")
     .option("--replica-instance-name <name>", "identity of the replica, checked when given", "")
+    .option("--limit <rate>", "bytes per second of the transfer, such as 50MiB; none = no limit", "none")
+    .option("--verify", "read everything back from the new replica's disk at the end, and compare", false)
     .action((address: string, _flags, command: Command) => add(address, command.optsWithGlobals()));
   root.command("verify-rebuild-replica <address>").alias("verify-rebuild")
     .description("finish adding a replica whose data was copied")

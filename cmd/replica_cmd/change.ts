@@ -11,7 +11,7 @@ import { eraseReplica } from "../../lib/replica/remove.ts";
 import { mayGoOn } from "../support/confirm.ts";
 import { moment, ProgressBar } from "../support/progress.ts";
 import { UsageError } from "../support/program.ts";
-import { formatSize } from "../support/sizes.ts";
+import { formatSize, parseRate } from "../support/sizes.ts";
 import { exists, prepareDirectory, sharedFileSystems } from "../volume/creation.ts";
 import { inspectVolume, type ReplicaReport } from "../volume/inspect.ts";
 import {
@@ -21,6 +21,7 @@ import {
   recordName,
   type ReplicaPlace,
   type VolumeRecord,
+  withRebuild,
   writeRecord,
 } from "../volume/record.ts";
 import { openServed } from "../volume/served.ts";
@@ -44,21 +45,34 @@ export function nextPlace(record: VolumeRecord, directory: string): ReplicaPlace
   return { name, directory: `${directory}/${name}` };
 }
 
+/** What the command line says about a new copy. */
+export interface AddFlags extends ShowFlags {
+  /** Where it lies. */
+  readonly to: string;
+  /** Return when it is complete. */
+  readonly wait?: boolean;
+  /** Bytes per second, as written. */
+  readonly limit?: string;
+  /** Read everything back. */
+  readonly verify?: boolean;
+}
+
 /** `drover replica add VOLUME --to DIRECTORY` */
-export async function addCopy(
-  volume: string,
-  flags: ShowFlags & { readonly to: string; readonly wait?: boolean },
-): Promise<void> {
+export async function addCopy(volume: string, flags: AddFlags): Promise<void> {
   const record = findVolume(volume, flags), directory = resolve(flags.to);
   if (record.replicas.length >= MAX_REPLICAS) {
     throw new UsageError(`volume ${volume} has ${MAX_REPLICAS} copies, which is the most`);
   }
+  if (flags.limit !== undefined) parseRate(flags.limit);
   const place = nextPlace(record, directory);
   if (exists(place.directory)) {
     throw new UsageError(`--to ${flags.to}: ${place.directory} is there already; move it away`);
   }
   prepareDirectory(directory);
-  const next = { ...record, replicas: [...record.replicas, place] };
+  const next = withRebuild({ ...record, replicas: [...record.replicas, place] }, {
+    ...(flags.limit === undefined ? {} : { bytesPerSecond: parseRate(flags.limit) }),
+    ...(flags.verify === undefined ? {} : { verify: flags.verify }),
+  });
   const shared = sharedFileSystems(next);
   if (shared !== undefined) console.error(`note: ${shared}`);
   writeRecord(next);

@@ -30,6 +30,7 @@ export function describePace(pace: RebuildPace | undefined): string {
   if (!pace) return "";
   const parts = [`${formatSize(pace.bytesDone)} of ${formatSize(pace.bytesTotal)}`];
   if (pace.bytesPerSecond > 0) parts.push(`${formatSize(pace.bytesPerSecond)}/s`);
+  if (pace.limit > 0) parts.push(`limit ${formatSize(pace.limit)}/s`);
   if (pace.secondsLeft > 0) parts.push(`${Math.ceil(pace.secondsLeft)} s left`);
   return parts.join(", ");
 }

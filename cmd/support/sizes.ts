@@ -29,6 +29,22 @@ export function parseSize(text: string): number {
   return Math.round(bytes);
 }
 
+/**
+ * Bytes per second of a limit: `50MiB`, `50MiB/s`; `none` and `0` are 0, no limit.
+ * @throws {SizeError} naming the text and what is expected
+ */
+export function parseRate(text: string): number {
+  const match = /^\s*(none|.*?)\s*(?:\/s)?\s*$/i.exec(text), rate = match?.[1] ?? "";
+  if (rate.toLowerCase() === "none") return 0;
+  try {
+    return parseSize(rate);
+  } catch (cause) {
+    throw new SizeError(`"${text}" is no rate; write for example 50MiB, bytes per second, or none`, {
+      cause,
+    });
+  }
+}
+
 /** A size for people: `1.5 GiB`, `512 MiB`, `0 B`. */
 export function formatSize(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

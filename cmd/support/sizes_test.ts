@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { formatSize, parseSize, SizeError } from "./sizes.ts";
+import { formatSize, parseRate, parseSize, SizeError } from "./sizes.ts";
 
 Deno.test("sizes are powers of 1024 however they are written", () => {
   for (const text of ["10g", "10G", "10GiB", "10gb", "10 GB", "10240m", "10737418240"]) {
@@ -14,6 +14,17 @@ Deno.test("what is not a size is refused by name", () => {
     assert.throws(
       () => parseSize(text),
       (error) => error instanceof SizeError && error.message.includes(text),
+    );
+  }
+});
+
+Deno.test("a rate is a size per second, or none", () => {
+  for (const text of ["50MiB", "50m/s", " 50 MiB/s "]) assert.equal(parseRate(text), 50 * 1024 ** 2, text);
+  for (const text of ["none", "0", "None"]) assert.equal(parseRate(text), 0, text);
+  for (const text of ["", "/s", "fast", "-1"]) {
+    assert.throws(
+      () => parseRate(text),
+      (error) => error instanceof SizeError && /no rate/.test(error.message),
     );
   }
 });

@@ -26,7 +26,9 @@ healthy copies in every case.
 
 Repair: after 5 seconds a copy that failed gets the writes it missed, or, when they are not known, is erased and filled
 from a complete one, snapshots included, while the volume serves. If it fails again, the pause doubles, up to 5
-minutes. --no-repair leaves it as it is.
+minutes. --no-repair leaves it as it is. What was read from another copy is checked by sums, and one megabyte in 64 is
+read back from the new disk and compared; with --verify-rebuild everything is. The limit and this choice are
+remembered; drover replica limit changes the limit while a rebuild runs.
 
 From another terminal: drover snapshot, drover replica, drover volume expand and drover volume trim.
 
@@ -96,6 +98,12 @@ function serve(volume: ReturnType<typeof program>): void {
     .option("--degraded", "start although complete copies are missing (see below)")
     .option("--allow-missing-replicas", "the same as --degraded")
     .option("--no-repair", "leave a copy that failed out, instead of filling it anew")
+    .option(
+      "--rebuild-limit <rate>",
+      "bytes per second that rebuilds may take, such as 50MiB; none = no limit",
+    )
+    .option("--verify-rebuild", "rebuilds read everything back at their end, not only a sample (see below)")
+    .option("--no-verify-rebuild", "they read a sample; the default")
     .option("--revision-counter", "copies count their writes, as Longhorn's do (see below)")
     .option("--disable-revision-counter", "the default")
     .addHelpText("after", SERVE_EXAMPLES)

@@ -9,6 +9,7 @@
  * | created           | RFC 3339, for people                                                                 |
  * | state             | `creating` until all copies were complete once: only then may empty ones be made     |
  * | revisionCounter   | whether the copies count their writes, as Longhorn's do by default                   |
+ * | rebuild           | how copies are filled; absent: without a limit, a sample is read back                |
  * | replicas          | name and directory of each copy: a lost directory is missed, not made anew           |
  *
  * @module
@@ -22,6 +23,14 @@ export interface ReplicaPlace {
   readonly name: string;
   /** Absolute. */
   readonly directory: string;
+}
+
+/** How copies are filled. */
+export interface RebuildSettings {
+  /** Bytes per second that a rebuild may take; 0 = no limit. */
+  readonly bytesPerSecond: number;
+  /** Everything is read back at the end, and compared. */
+  readonly verify: boolean;
 }
 
 /** See the module text. */
@@ -38,6 +47,8 @@ export interface VolumeRecord {
   readonly state: "creating" | "ready";
   /** Copies count their writes. */
   readonly revisionCounter: boolean;
+  /** How copies are filled, where that was chosen. */
+  readonly rebuild?: RebuildSettings;
   /** The copies, 1 to 16. */
   readonly replicas: readonly ReplicaPlace[];
 }
@@ -89,6 +100,27 @@ function isPlace(value: unknown): value is ReplicaPlace {
     directory.endsWith(`/${name}`) && /^[A-Za-z0-9_.-]+$/.test(name);
 }
 
+function parseRebuild(value: unknown): RebuildSettings | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const { bytesPerSecond, verify } = value as Partial<Record<keyof RebuildSettings, unknown>>;
+  if (typeof bytesPerSecond !== "number" || !Number.isSafeInteger(bytesPerSecond) || bytesPerSecond < 0) {
+    return undefined;
+  }
+  return { bytesPerSecond, verify: verify === true };
+}
+
+/** How copies of a volume are filled. */
+export function rebuildSettings({ rebuild }: VolumeRecord): RebuildSettings {
+  return rebuild ?? { bytesPerSecond: 0, verify: false };
+}
+
+/** A record with other settings, as far as they are given. */
+export function withRebuild(record: VolumeRecord, changes: Partial<RebuildSettings>): VolumeRecord {
+  if (Object.keys(changes).length === 0) return record;
+  const rebuild = { ...rebuildSettings(record), ...changes }, { rebuild: _, ...rest } = record;
+  return rebuild.bytesPerSecond === 0 && !rebuild.verify ? rest : { ...rest, rebuild };
+}
+
 /** Checks what a file says. @throws {RecordError} */
 export function parseRecord(path: string, text: string): VolumeRecord {
   const refuse = (what: string): never => {
@@ -105,7 +137,7 @@ export function parseRecord(path: string, text: string): VolumeRecord {
   }
   if (typeof value !== "object" || value === null) return refuse("is not an object");
   if (value.format !== 1) return refuse(`has format ${JSON.stringify(value.format)}; this version knows 1`);
-  const { name, bytes, created, state, revisionCounter, replicas } = value;
+  const { name, bytes, created, state, revisionCounter, rebuild, replicas } = value;
   if (typeof name !== "string" || !path.endsWith(`/${recordName(name)}`)) {
     return refuse("names another volume");
   }
@@ -126,6 +158,7 @@ export function parseRecord(path: string, text: string): VolumeRecord {
     created: typeof created === "string" ? created : "",
     state,
     revisionCounter: revisionCounter === true,
+    ...(rebuild === undefined ? {} : { rebuild: parseRebuild(rebuild) ?? refuse("has no valid rebuild") }),
     replicas: replicas.map(({ name, directory }: ReplicaPlace) => ({ name, directory })),
   };
 }

@@ -7,8 +7,10 @@ import {
   parseRecord,
   placeReplicas,
   readRecord,
+  rebuildSettings,
   RecordError,
   type VolumeRecord,
+  withRebuild,
   writeRecord,
 } from "./record.ts";
 import { InUseError, VolumeUse, whoUses } from "./use.ts";
@@ -47,6 +49,18 @@ Deno.test("a record is found in any of its directories, and one that is away doe
   assert.deepEqual(listVolumes([a, b]), ["v1"]);
 });
 
+Deno.test("how copies are filled is remembered, and what nobody chose leaves the record as it was", () => {
+  using directory = tempDir();
+  const plain = record([directory.path]);
+  assert.equal(withRebuild(plain, {}), plain);
+  assert.deepEqual(rebuildSettings(plain), { bytesPerSecond: 0, verify: false });
+  const limited = withRebuild(withRebuild(plain, { bytesPerSecond: 1000 }), { verify: true });
+  writeRecord(limited);
+  assert.deepEqual(readRecord("v1", [directory.path]), limited);
+  assert.deepEqual(rebuildSettings(limited), { bytesPerSecond: 1000, verify: true });
+  assert.deepEqual(withRebuild(limited, { bytesPerSecond: 0, verify: false }), plain);
+});
+
 Deno.test("whatever a record's file says, it is understood whole or refused with its path", () => {
   const good = JSON.stringify(record(["/a"]));
   assert.equal(parseRecord("/a/v1.volume.json", good).name, "v1");
@@ -62,6 +76,9 @@ Deno.test("whatever a record's file says, it is understood whole or refused with
       change({ bytes: "1" }),
       change({ state: "x" }),
       change({ replicas: [] }),
+      change({ rebuild: 5 }),
+      change({ rebuild: { bytesPerSecond: -1 } }),
+      change({ rebuild: { bytesPerSecond: "1" } }),
       change({ replicas: [{ name: "../../etc", directory: "/a/../../etc" }] }),
       change({ replicas: [{ name: "v1-r-1", directory: "a/v1-r-1" }] }),
     ]

@@ -15,7 +15,14 @@
 import { readVolumeMeta } from "../../lib/disk/directory.ts";
 import { FilesLibc } from "../../lib/io/files_libc.ts";
 import { eraseReplica } from "../../lib/replica/remove.ts";
-import { parentOf, recordName, type ReplicaPlace, type VolumeRecord } from "./record.ts";
+import {
+  parentOf,
+  type RebuildSettings,
+  rebuildSettings,
+  recordName,
+  type ReplicaPlace,
+  type VolumeRecord,
+} from "./record.ts";
 import type { VolumeHealth } from "./stack.ts";
 
 /** From the failure of a copy to its repair, the first time; milliseconds. */
@@ -37,9 +44,9 @@ export interface RepairStack {
   startAgain(place: ReplicaPlace): Promise<void>;
   /**
    * Has the engine fill a copy, or give it what it missed. Returns when the copy gets all writes.
-   * @param layers with the files of snapshots @throws {RpcError}
+   * @param layers what exists is copied as files of snapshots, in this way @throws {RpcError}
    */
-  fillReplica(name: string, layers: boolean): Promise<void>;
+  fillReplica(name: string, layers: RebuildSettings | undefined): Promise<void>;
   /** How the volume is. @throws {RpcError} */
   look(): Promise<VolumeHealth>;
 }
@@ -201,7 +208,7 @@ export class Repair {
       await stack.startEmpty(place);
       events.changed(name);
       this.#check();
-      await stack.fillReplica(name, this.#hasSnapshots(place));
+      await stack.fillReplica(name, this.#layers(place));
     } catch (error) {
       // A copy that waits for files which nobody brings any more would keep all others from being repaired.
       await this.#takeOut(name);
@@ -228,7 +235,7 @@ export class Repair {
     try {
       await stack.startAgain(place);
       events.changed(name);
-      await stack.fillReplica(name, false);
+      await stack.fillReplica(name, undefined);
       events.say(`copy ${name} gets what it missed`);
       return true;
     } catch {
@@ -238,6 +245,12 @@ export class Repair {
       this.#check();
       return false;
     }
+  }
+
+  /** Files are copied where there are snapshots, and where it matters how: what the engine copies has no limit. */
+  #layers(place: ReplicaPlace): RebuildSettings | undefined {
+    const settings = rebuildSettings(this.record), chosen = settings.bytesPerSecond > 0 || settings.verify;
+    return chosen || this.#hasSnapshots(place) ? settings : undefined;
   }
 
   /** The others have more than a head. */

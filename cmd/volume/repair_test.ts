@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { VolumeRecord } from "./record.ts";
+import { type RebuildSettings, type VolumeRecord, withRebuild } from "./record.ts";
 import { Repair, type RepairStack } from "./repair.ts";
 import type { VolumeHealth } from "./stack.ts";
 
@@ -60,7 +60,8 @@ class World implements RepairStack {
   forgetReplica = () => this.#note("forget");
   startEmpty = () => this.#note("start");
   startAgain = () => this.#note("again");
-  fillReplica = (_name: string, layers: boolean) => this.#note(layers ? "fill layers" : "fill");
+  fillReplica = (_name: string, layers: RebuildSettings | undefined) =>
+    this.#note(layers ? `fill layers${layers.bytesPerSecond > 0 ? " slowly" : ""}` : "fill");
   look = () => Promise.resolve(this.health);
 
   [Symbol.dispose](): void {
@@ -194,6 +195,15 @@ Deno.test("a copy whose filling was broken off is filled anew, with the files of
   world.now = 5_000;
   await world.observe();
   assert.deepEqual(world.calls, ["end", "forget", "start", "fill layers"]);
+});
+
+Deno.test("with a limit files are copied also where there are no snapshots: the engine's own copying has none", async () => {
+  using world = new World();
+  world.repair.record = withRebuild(world.repair.record, { bytesPerSecond: 1000 });
+  await world.observe();
+  world.now = 5_000;
+  await world.observe();
+  assert.deepEqual(world.calls, ["end", "forget", "start", "fill layers slowly"]);
 });
 
 Deno.test("a copy whose filling fails is taken out, so that others can be repaired", async () => {

@@ -5,7 +5,7 @@
  */
 import { readChap } from "../support/chap.ts";
 import { quietLog, UsageError } from "../support/program.ts";
-import { formatSize } from "../support/sizes.ts";
+import { formatSize, parseRate } from "../support/sizes.ts";
 import {
   checkSame,
   exists,
@@ -19,7 +19,7 @@ import { RecordFollower } from "./follow.ts";
 import { chooseFrontend, type FrontendChoice, usageHints } from "./frontend_choice.ts";
 import { LogFile } from "./log_file.ts";
 import { checkVolumeName, resolveDirectories } from "./names.ts";
-import { directoriesOf, logPath, readRecord, type VolumeRecord, writeRecord } from "./record.ts";
+import { directoriesOf, logPath, readRecord, type VolumeRecord, withRebuild, writeRecord } from "./record.ts";
 import { Repair } from "./repair.ts";
 import { Signals } from "./signals.ts";
 import { StackError, type VolumeHealth, VolumeStack } from "./stack.ts";
@@ -47,6 +47,10 @@ export interface ServeFlags {
   readonly allowMissingReplicas?: boolean;
   /** Copies that failed are filled anew. */
   readonly repair: boolean;
+  /** Bytes per second that rebuilds may take, as written. */
+  readonly rebuildLimit?: string;
+  /** Rebuilds read everything back. */
+  readonly verifyRebuild?: boolean;
   /** Copies of a new volume do not count their writes. */
   readonly disableRevisionCounter: boolean;
 }
@@ -76,7 +80,10 @@ export async function serveVolume(name: string, flags: ServeFlags): Promise<void
   const directories = resolveDirectories(flags.dir);
   const found = readRecord(name, directories);
   if (found) checkSame(grownRecord(found), flags);
-  const record = found ? grownRecord(found) : newRecord(name, flags, directories);
+  const record = withRebuild(found ? grownRecord(found) : newRecord(name, flags, directories), {
+    ...(flags.rebuildLimit === undefined ? {} : { bytesPerSecond: parseRate(flags.rebuildLimit) }),
+    ...(flags.verifyRebuild === undefined ? {} : { verify: flags.verifyRebuild }),
+  });
   const chap = readChap(flags.chapFile) !== undefined;
   const frontend = await chooseFrontend(flags.frontend, flags.listen, {
     volume: name,

@@ -18,7 +18,7 @@ import { isDeviceFrontend } from "../support/frontends.ts";
 import { DEVICE_DIRECTORY, runDirectory } from "../support/loop_host.ts";
 import type { FrontendChoice } from "./frontend_choice.ts";
 import type { LogFile } from "./log_file.ts";
-import type { ReplicaPlace, VolumeRecord } from "./record.ts";
+import type { RebuildSettings, ReplicaPlace, VolumeRecord } from "./record.ts";
 
 /** How a volume is to run. */
 export interface StackOptions {
@@ -292,14 +292,15 @@ export class VolumeStack {
   /**
    * Has a copy filled that has nothing, or gets only what it missed. Returns when it gets all writes.
    *
-   * @param layers the volume has snapshots: their files are copied first, and the copy is complete at the end
+   * @param layers what exists becomes a snapshot, the files of all of them are copied, in this way, and the copy is
+   *   complete at the end
    * @throws {RpcError}
    */
-  async fillReplica(name: string, layers: boolean): Promise<void> {
+  async fillReplica(name: string, layers: RebuildSettings | undefined): Promise<void> {
     const address = `tcp://${this.replicas.get(name)?.address}`;
     if (layers) {
       using engine = new EngineClient(this.control, { volumeName: this.options.record.name });
-      return await addReplica(engine, address);
+      return await addReplica(engine, address, layers);
     }
     const request = { address, mode: ptypes.ReplicaMode.WO, snapshotRequired: false };
     await this.#connected().unary("controllerReplicaCreate", request, { timeoutMs: CHANGE_MS });

@@ -70,6 +70,8 @@ export interface RebuildPace {
   readonly bytesPerSecond: number;
   /** What the rest takes at this rate; 0 = not known. */
   readonly secondsLeft: number;
+  /** Bytes per second that it may take; 0 = no limit. */
+  readonly limit: number;
 }
 
 /**
@@ -200,7 +202,25 @@ function paceOf(status: ptypes.ReplicaRebuildStatusResponse): RebuildPace {
     bytesDone: status.droverBytesDone,
     bytesPerSecond: status.droverBytesPerSecond,
     secondsLeft: status.droverSecondsLeft,
+    limit: status.droverLimit,
   };
+}
+
+/**
+ * Changes the limit of all rebuilds that are under way, at once. Blocks that the engine copies by itself have none.
+ *
+ * @param bytesPerSecond 0 = no limit
+ * @returns addresses of the replicas that were told
+ * @throws {RpcError}
+ */
+export async function limitRebuilds(engine: EngineClient, bytesPerSecond: number): Promise<string[]> {
+  const told: string[] = [];
+  for (const { address, mode } of await engine.replicas()) {
+    if (mode !== "WO") continue;
+    await engine.replica(address).agent.unary("droverSyncLimitSet", { bytesPerSecond });
+    told.push(address);
+  }
+  return told;
 }
 
 /**

@@ -23,6 +23,10 @@ export interface TransferOptions {
   readonly grpcTimeoutSeconds?: number;
   /** Files that are on the target's machine: copied there instead of over the network. */
   readonly localSync?: { readonly sourcePath: string; readonly targetPath: string };
+  /** Bytes per second that the transfer may take; default: what the target was told before, or no limit. */
+  readonly bytesPerSecond?: number;
+  /** Everything is read back from the target's disk at the end and compared, not only a sample. */
+  readonly verify?: boolean;
   /** Gives up waiting. The replica stays WO, and its sync agent goes on. */
   readonly signal?: AbortSignal;
 }
@@ -68,7 +72,9 @@ export async function copyFiles(
   for (let sources = first, left = MAX_TRANSFERS - 1;; left--) {
     log.info("copying files", { files: files.length, from: sources });
     try {
-      return await fetchFiles(target, sources, files, options);
+      // The limit may be changed while it runs: another try does not take that back.
+      const limit = sources === first ? options.bytesPerSecond : undefined;
+      return await fetchFiles(target, sources, files, options, limit);
     } catch (error) {
       const others = left > 0 && !options.signal?.aborted ? await otherSources(engine, target, sources) : [];
       if (others.length === 0) throw error;
@@ -97,6 +103,7 @@ async function fetchFiles(
   sources: readonly string[],
   files: ptypes.ISyncFileInfo[],
   options: TransferOptions,
+  limit: number | undefined,
 ): Promise<void> {
   const { sourcePath = "", targetPath = "" } = options.localSync ?? {};
   await target.agent.unary("filesSync", {
@@ -108,6 +115,8 @@ async function fetchFiles(
     grpcTimeoutSeconds: options.grpcTimeoutSeconds ?? 0,
     ...(options.localSync ? { localSync: { sourcePath, targetPath } } : {}),
     fromAddressMap: Object.fromEntries(sources.map((source) => [source, true])),
+    ...(limit ? { droverBytesPerSecond: limit } : {}),
+    ...(options.verify ? { droverVerify: true } : {}),
   }, longCall(options));
 }
 

@@ -1,0 +1,36 @@
+/**
+ * `drover replica limit`: how much of disk and network the filling of copies may take.
+ *
+ * @module
+ */
+import { limitRebuilds } from "../../lib/client/rebuild.ts";
+import { formatSize, parseRate } from "../support/sizes.ts";
+import { rebuildSettings, withRebuild, writeRecord } from "../volume/record.ts";
+import { openServed } from "../volume/served.ts";
+import { findVolume, type ShowFlags } from "../volume/show.ts";
+import { whoUses } from "../volume/use.ts";
+
+function describeLimit(bytesPerSecond: number): string {
+  return bytesPerSecond === 0 ? "no limit" : `${formatSize(bytesPerSecond)}/s`;
+}
+
+/**
+ * `drover replica limit VOLUME [RATE]`. The limit is remembered in the volume's record, which the serving process
+ * follows, and told to the copies that are being filled.
+ */
+export async function limitCopies(
+  volume: string,
+  rate: string | undefined,
+  flags: ShowFlags,
+): Promise<void> {
+  const record = findVolume(volume, flags), { bytesPerSecond: before } = rebuildSettings(record);
+  if (rate === undefined) return console.log(`filling copies of ${volume}: ${describeLimit(before)}`);
+  const bytesPerSecond = parseRate(rate);
+  writeRecord(withRebuild(record, { bytesPerSecond }));
+  console.log(`filling copies of ${volume}: ${describeLimit(bytesPerSecond)} from now on`);
+  if (typeof whoUses(record) !== "object") return;
+  using served = openServed(volume, flags);
+  for (const address of await limitRebuilds(served.engine, bytesPerSecond)) {
+    console.log(`copy ${served.nameOf(address)} goes on with ${describeLimit(bytesPerSecond)}`);
+  }
+}
