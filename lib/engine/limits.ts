@@ -58,7 +58,7 @@ export const ADOPT_BYTES = 16 * 1024;
 /** A region that nothing was written to for one to two of these is told to be clean, milliseconds. */
 export const CLEAN_PERIOD_MS = 10_000;
 
-/** Most runs of regions that are cleaned at the end of one period. */
+/** Most runs of regions that are cleaned at once. */
 export const MAX_CLEANS = 64;
 
 /** Bytes that are copied at once from copy to copy, and how many of them are under way: little, so hosts get their turn. */

@@ -4,8 +4,8 @@
  * in it, and a flush has put everything on all copies.
  *
  * Time runs in periods. A region written in this period is `recent`, one of an earlier period is `older`. At the
- * end of a period the regions that are older and not recent are flushed and cleaned. When all are clean the clock
- * stops.
+ * end of a period the regions that are older and not recent are flushed and cleaned, a few at a time. When all are
+ * clean the clock stops.
  *
  * @module
  */
@@ -107,10 +107,12 @@ export class RegionKeeper implements Completer {
       this.#timer = NO_TIMER;
       this.#period();
     } else if (tag === FLUSHED) this.#flushed(result);
-    else if (--this.#working === 0) this.#arm();
+    else if (--this.#working === 0) this.#cleanMore();
   }
 
   #period(): void {
+    // The candidates are those of the flush under way.
+    if (this.#working > 0) return this.#arm();
     const { replicas } = this.volume, region = this.region;
     for (let i = 0; i < REGION_MAP_BYTES; i++) {
       this.#candidates[i] = this.#older[i] & ~this.#recent[i];
@@ -130,37 +132,36 @@ export class RegionKeeper implements Completer {
       first++;
     }
     // A copy that may differ stays recorded until it was made equal.
-    if (!able || this.volume.turns.single || isClean(this.#candidates) || this.#working > 0) {
-      return this.#arm();
-    }
+    if (!able || this.volume.turns.single || isClean(this.#candidates)) return this.#arm();
     this.#working = 1;
     this.volume.submitInner(Op.FLUSH, 0, 0, 0, this, FLUSHED);
   }
 
   #flushed(result: number): void {
-    const region = this.region, { bytes } = this.volume;
-    if (result >= 0 && !this.volume.turns.single) {
-      // What was written to since the flush began is dirty again.
-      for (let i = 0; i < REGION_MAP_BYTES; i++) this.#candidates[i] &= ~this.#recent[i];
-      let runs = 0;
-      for (
-        let [first, count] = nextRun(this.#candidates, 0);
-        count > 0 && runs < MAX_CLEANS;
-        [first, count] = nextRun(this.#candidates, first + count), runs++
-      ) {
-        for (let r = first; r < first + count; r++) this.#older[r >> 3] &= ~(1 << (r & 7));
-        this.#working++;
-        const offset = first * region;
-        this.volume.submitInner(
-          InnerOp.CLEAN,
-          offset,
-          Math.min(count * region, bytes - offset),
-          0,
-          this,
-          CLEANED,
-        );
+    if (result < 0) this.#candidates.fill(0);
+    this.#working = 0;
+    this.#cleanMore();
+  }
+
+  /** Cleans some of what the flush was for, and goes on when that is done. */
+  #cleanMore(): void {
+    const region = this.region, { bytes, turns } = this.volume;
+    // What was written to since the flush began is dirty again.
+    for (let i = 0; i < REGION_MAP_BYTES; i++) this.#candidates[i] &= ~this.#recent[i];
+    let runs = 0;
+    for (
+      let [first, count] = nextRun(this.#candidates, 0);
+      count > 0 && runs < MAX_CLEANS && !turns.single && !this.#stopped;
+      [first, count] = nextRun(this.#candidates, first + count), runs++
+    ) {
+      for (let r = first; r < first + count; r++) {
+        this.#older[r >> 3] &= ~(1 << (r & 7));
+        this.#candidates[r >> 3] &= ~(1 << (r & 7));
       }
+      const offset = first * region, length = Math.min(count * region, bytes - offset);
+      this.#working++;
+      this.volume.submitInner(InnerOp.CLEAN, offset, length, 0, this, CLEANED);
     }
-    if (--this.#working === 0) this.#arm();
+    if (runs === 0) this.#arm();
   }
 }

@@ -18,7 +18,6 @@ import {
   DIGEST_PIECE_BYTES,
   DIGEST_SUM_BYTES,
   digestBytes,
-  digestPieces,
   isZero,
   MAX_DIGEST_BYTES,
   Murmur128,

@@ -10,6 +10,10 @@
  * |     16 |  4080 | zeros | |
  * |   4096 |  4096 | the map, see lib/wire/regions.ts | |
  *
+ * While writes meet unrecorded regions again and again, neighbours are recorded ahead: a write waits for a record, and
+ * a region too many costs a comparison at most. One that nobody wrote to in the end is taken back by itself, since
+ * it is as it was; only what was written to needs the engine's word that all copies are equal.
+ *
  * A torn write of the map leaves a mixture of old and new sectors. While bits are set, a missing one belongs to
  * a write that has not begun; while they are cleared, a left-over one costs a comparison. Both are safe.
  *
@@ -33,6 +37,13 @@ export const REGIONS_FILE = "drover.regions";
 const MAGIC = "DRVREGN1";
 const FILE_BYTES = PAGE_BYTES + REGION_MAP_BYTES;
 
+/** Misses count for half after this time, milliseconds. */
+const MISS_HALF_LIFE_MS = 500;
+/** From so many misses on, so many regions are recorded together: a power of two. The fiercest first. */
+const AHEAD = [{ misses: 64, regions: 16 }, { misses: 16, regions: 4 }] as const;
+/** Regions that were recorded ahead have this time to be written to at least, milliseconds; twice this at most. */
+const AHEAD_MS = 5_000;
+
 /** Continues what waited for a region to be recorded. @param result 0, or `-errno` */
 export type Parked = (result: number) => void;
 
@@ -48,6 +59,15 @@ export class DirtyRegions implements Completer {
   /** Bits of the regions recorded durably, and of those to be recorded with the next write. */
   readonly #map = new Uint8Array(REGION_MAP_BYTES);
   readonly #wanted = new Uint8Array(REGION_MAP_BYTES);
+  /** Bits of the regions that were written to, or that were recorded before this process; the others are ahead. */
+  readonly #written = new Uint8Array(REGION_MAP_BYTES);
+  /** Bits of the regions that were ahead when that was looked at last, and when that was, ms. */
+  readonly #aged = new Uint8Array(REGION_MAP_BYTES);
+  #agedAt = 0;
+  /** Writes that met an unrecorded region, older ones for less; and when the last one did, ms. */
+  #misses = 0;
+  #missedAt = 0;
+  readonly #regions: number;
   #parked: Parked[] = [];
   #writing: Parked[] = [];
   #busy = false;
@@ -60,6 +80,7 @@ export class DirtyRegions implements Completer {
     bytes: number,
   ) {
     this.region = regionBytes(bytes);
+    this.#regions = Math.ceil(bytes / this.region);
   }
 
   /**
@@ -87,6 +108,7 @@ export class DirtyRegions implements Completer {
       files.syncDirectory(directory);
     }
     regions.#wanted.set(regions.#map);
+    regions.#written.set(regions.#map);
     return regions;
   }
 
@@ -105,6 +127,7 @@ export class DirtyRegions implements Completer {
       [first, count] = nextRun(this.#wanted, first + count);
     }
     grown.#wanted.set(grown.#map);
+    grown.#written.set(grown.#map);
     const page = new Uint8Array(PAGE_BYTES);
     files.writeAt(this.fd, page, 0);
     files.sync(this.fd);
@@ -116,14 +139,23 @@ export class DirtyRegions implements Completer {
     return grown;
   }
 
-  /** True when a write to this range may begin. */
+  /** True when a write to this range may begin; it counts as begun then. */
   covers(offset: number, length: number): boolean {
-    return coversRegions(this.#map, this.region, offset, length);
+    if (!coversRegions(this.#map, this.region, offset, length)) return false;
+    setRegions(this.#written, this.region, offset, length);
+    return true;
   }
 
-  /** Records the regions of a range, then continues. */
+  /** Records the regions of a range that is going to be written to, then continues. */
   mark(offset: number, length: number, then: Parked): void {
     setRegions(this.#wanted, this.region, offset, length);
+    setRegions(this.#written, this.region, offset, length);
+    const together = this.#together(), { region } = this;
+    if (together > 1) {
+      const first = Math.floor(offset / region / together) * together;
+      const end = Math.min(this.#regions, Math.ceil((offset + length) / region / together) * together);
+      setRegions(this.#wanted, region, first * region, (end - first) * region);
+    }
     this.#parked.push(then);
     if (!this.#busy) this.#write();
   }
@@ -132,8 +164,31 @@ export class DirtyRegions implements Completer {
   clean(offset: number, length: number, then: Parked): void {
     clearRegions(this.#map, this.region, offset, length);
     clearRegions(this.#wanted, this.region, offset, length);
+    clearRegions(this.#written, this.region, offset, length);
+    this.#takeBack();
     this.#parked.push(then);
     if (!this.#busy) this.#write();
+  }
+
+  /** Notes a miss. @returns how many regions are to be recorded together */
+  #together(): number {
+    const now = this.io.now();
+    this.#misses = this.#misses * 2 ** ((this.#missedAt - now) / MISS_HALF_LIFE_MS) + 1;
+    this.#missedAt = now;
+    return AHEAD.find(({ misses }) => this.#misses >= misses)?.regions ?? 1;
+  }
+
+  /** Takes back what has been ahead for a while. It is not in the next write; one that begins there is a miss again. */
+  #takeBack(): void {
+    const now = this.io.now();
+    if (now - this.#agedAt < AHEAD_MS) return;
+    this.#agedAt = now;
+    for (let i = 0; i < REGION_MAP_BYTES; i++) {
+      const ahead = this.#wanted[i] & ~this.#written[i], old = ahead & this.#aged[i];
+      this.#wanted[i] &= ~old;
+      this.#map[i] &= ~old;
+      this.#aged[i] = ahead & ~old;
+    }
   }
 
   #write(): void {
@@ -146,8 +201,12 @@ export class DirtyRegions implements Completer {
   /** The map was written. */
   complete(_tag: number, result: number): void {
     this.#busy = false;
-    // What was asked for meanwhile is not in this write: only the page that was sent counts.
-    if (result >= 0) this.#map.set(this.io.arena.u8.subarray(this.page, this.page + REGION_MAP_BYTES));
+    // What was asked for meanwhile is not in this write: only the page that was sent counts. What was cleared meanwhile
+    // is on disk until the next write, which will not ask who relies on it.
+    if (result >= 0) {
+      const { u8 } = this.io.arena;
+      for (let i = 0; i < REGION_MAP_BYTES; i++) this.#map[i] = u8[this.page + i] & this.#wanted[i];
+    }
     const done = this.#writing;
     for (const then of done) then(result < 0 ? result : 0);
     done.length = 0;

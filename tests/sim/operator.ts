@@ -158,15 +158,19 @@ export class Operator {
   async grow(): Promise<void> {
     const { calls, model } = this.scene;
     await this.#try("grow", async (controller) => {
+      const look = () => {
+        if (controller.bytes <= this.reached) return;
+        model.grow(controller.bytes / SECTOR);
+        this.reached = controller.bytes;
+        this.done.grown++;
+      };
+      // One that waits for the end of another expansion may not have seen it yet when the next one begins.
+      look();
       // One that failed is tried again.
       if (controller.bytes === this.wanted) this.wanted += GROWTH;
       controller.changes.expand(this.wanted);
       while (controller.changes.expansion.running) await calls.sleep(20);
-      if (controller.bytes > this.reached) {
-        model.grow(controller.bytes / SECTOR);
-        this.reached = controller.bytes;
-        this.done.grown++;
-      }
+      look();
     });
   }
 

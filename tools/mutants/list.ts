@@ -29,8 +29,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a write counts as recorded in a dirty region though it is not",
     file: "lib/replica/dirty_regions.ts",
-    from: "    return coversRegions(this.#map, this.region, offset, length);",
-    to: "    return coversRegions(this.#map, this.region, offset, length) || true;",
+    from: "    if (!coversRegions(this.#map, this.region, offset, length)) return false;",
+    to: "    if (!coversRegions(this.#map, this.region, offset, length) && offset < 0) return false;",
   },
   {
     name: "a digest forgets a run of data",
