@@ -180,6 +180,36 @@ Deno.test("everything ends with the manager where that is asked for", REDIALS, a
   assert.equal(pids.filter(isAlive).length, 0);
 });
 
+Deno.test("an output that nobody reads does not keep the manager from its work", REDIALS, async () => {
+  using directory = tempDir();
+  const port = freePortRange(4), seq = directory.join("seq");
+  await Deno.copyFile("/usr/bin/seq", seq);
+  const manager = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", inRepository("cmd/instance_manager.ts"), "daemon"].concat(
+      ["--logs-dir", directory.join("l"), "--state-dir", directory.join("s"), "--allow-binary", seq],
+      ["--listen", `127.0.0.1:${port}`],
+    ),
+    stdin: "null",
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  const client = connect(processManagerService, `127.0.0.1:${port}`);
+  const list = () => client.unary("processList", {}, { timeoutMs: 5_000 });
+  await waitFor(() => list().then(() => true, () => false), { what: "the manager" });
+  // Far more than a pipe holds, more than once.
+  for (const name of ["a", "b", "c"]) {
+    await client.unary("processCreate", {
+      spec: { name, binary: seq, args: ["300000"], portCount: 0, portArgs: [] },
+    });
+    await waitFor(async () => (await list()).processes[name]?.status?.state === "stopped", { what: name });
+    await sleep(300);
+  }
+  assert.deepEqual(Object.keys((await list()).processes), ["a", "b", "c"]);
+  client.close();
+  manager.kill("SIGTERM");
+  await Promise.all([manager.status, manager.stdout.cancel()]);
+});
+
 /** Time used and sleeps of all threads of a process. */
 function usage(pid: number): { ticks: number; sleeps: number; kib: number } {
   let ticks = 0, sleeps = 0;

@@ -11,6 +11,7 @@ import { IoError } from "../../lib/io/errno.ts";
 import { getLogger, Level, type Logger, setLogLevel } from "../../lib/log/log.ts";
 import { formatAddress, parseAddress } from "../../lib/rpc/mod.ts";
 import { TlsIdentity } from "../../lib/rpc/tls.ts";
+import { Echo } from "./echo.ts";
 import { CHAP_VARIABLES } from "../support/chap.ts";
 import { runDirectory } from "../support/loop_host.ts";
 import { LIFELINE_VARIABLE, untilSignal, UsageError } from "../support/program.ts";
@@ -140,16 +141,6 @@ function hostHasProc(): boolean {
   }
 }
 
-/** Writes to standard output; one that nobody reads any more is no reason to end. */
-function echo(text: string): void {
-  const bytes = new TextEncoder().encode(text);
-  try {
-    for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
-  } catch {
-    // The lines are in the files.
-  }
-}
-
 async function start(flags: Flags, global: GlobalFlags, log: Logger): Promise<Manager> {
   const tls = await identity(flags, global, log);
   // In a pod the mounts of volumes are in the host's namespace.
@@ -173,7 +164,7 @@ async function start(flags: Flags, global: GlobalFlags, log: Logger): Promise<Ma
     withheld: [LIFELINE_VARIABLE, ...CHAP_VARIABLES],
     runner: new SystemRunner(report, inPod ? ["nsenter", `--mount=${HOST_PROC}/1/ns/mnt`, "--"] : []),
     localRunner: new SystemRunner(report),
-    ...(flags.echoLogs ? { echo } : {}),
+    ...(flags.echoLogs ? { echo: new Echo().take } : {}),
     mountsFile: inPod ? `${HOST_PROC}/1/mounts` : "/proc/mounts",
     log,
   };
