@@ -195,19 +195,22 @@ Deno.test("an output that nobody reads does not keep the manager from its work",
   }).spawn();
   const client = connect(processManagerService, `127.0.0.1:${port}`);
   const list = () => client.unary("processList", {}, { timeoutMs: 5_000 });
-  await waitFor(() => list().then(() => true, () => false), { what: "the manager" });
-  // Far more than a pipe holds, more than once.
-  for (const name of ["a", "b", "c"]) {
-    await client.unary("processCreate", {
-      spec: { name, binary: seq, args: ["300000"], portCount: 0, portArgs: [] },
-    });
-    await waitFor(async () => (await list()).processes[name]?.status?.state === "stopped", { what: name });
-    await sleep(300);
+  try {
+    await waitFor(() => list().then(() => true, () => false), { what: "the manager" });
+    // Far more than a pipe holds, more than once.
+    for (const name of ["a", "b", "c"]) {
+      await client.unary("processCreate", {
+        spec: { name, binary: seq, args: ["300000"], portCount: 0, portArgs: [] },
+      });
+      await waitFor(async () => (await list()).processes[name]?.status?.state === "stopped", { what: name });
+      await sleep(300);
+    }
+    assert.deepEqual(Object.keys((await list()).processes), ["a", "b", "c"]);
+  } finally {
+    client.close();
+    manager.kill("SIGKILL");
+    await Promise.all([manager.status, manager.stdout.cancel()]);
   }
-  assert.deepEqual(Object.keys((await list()).processes), ["a", "b", "c"]);
-  client.close();
-  manager.kill("SIGTERM");
-  await Promise.all([manager.status, manager.stdout.cancel()]);
 });
 
 /** Time used and sleeps of all threads of a process. */
