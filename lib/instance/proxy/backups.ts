@@ -13,6 +13,7 @@ import type { imrpc } from "../../rpc/imrpc.ts";
 import { LONG_CALL_TIMEOUT_MS } from "../../rpc/limits.ts";
 import { credentialsOf } from "./credentials.ts";
 import { required } from "./engine_call.ts";
+import { checkRestoreSize } from "./restore_size.ts";
 
 /** Has a complete replica make a backup. @throws {ClientError} @throws {RpcError} */
 export async function createBackup(
@@ -96,7 +97,7 @@ export async function restoreBackup(
   request: imrpc.EngineBackupRestoreRequest,
 ): Promise<void> {
   const backup = required(request.url, "url"), credential = credentialsOf(request.envs);
-  const { frontendState } = await engine.volume();
+  const { frontendState, size } = await engine.volume();
   if (frontendState === "up") throw new ClientError("volume frontend enabled, aborting restore");
   const replicas = await engine.replicas();
   if (replicas.length === 0 || replicas.some(({ mode }) => mode === "ERR")) {
@@ -104,6 +105,18 @@ export async function restoreBackup(
   }
   const restoring = inMode(replicas, "RW", "WO");
   const disk = await restoreDisk(engine, restoring);
+  const held = await onAll(
+    engine,
+    restoring,
+    async ({ agent }) => (await agent.unary("restoreStatus", {})).lastRestored ?? "",
+  );
+  await checkRestoreSize({
+    url: backup,
+    credential,
+    volumeBytes: Number(size ?? 0),
+    largerByHeader: request.needCorrectEncryptedVolumeSize,
+    standBy: [...held.values()].some((last) => last !== ""),
+  });
   await onAll(engine, restoring, ({ agent }) =>
     agent.unary("backupRestore", {
       backup,

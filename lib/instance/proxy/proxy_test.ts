@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
 import { freePortRange } from "../../../tests/support/ports.ts";
+import { tempDir } from "../../../tests/support/temp.ts";
+import { saveVolume } from "../../backup/store.ts";
+import { Credentials } from "../../backup/target/credentials.ts";
+import { openTarget } from "../../backup/target/open.ts";
 import { type FakeVolume, fakeVolume, portsFor } from "../../client/test_kit.ts";
 import { imrpc, type ProxyEngineMethods, proxyEngineService } from "../../rpc/imrpc.ts";
 import { Code, connect, implement, ptypes, type RpcClient, RpcError, serve } from "../../rpc/mod.ts";
@@ -292,7 +296,9 @@ Deno.test(
   async () => {
     await proxied(async ({ volume, proxy, engine: proxyEngineRequest }) => {
       for (const one of volume.all) one.state = { ...one.state, disks: snapshots("base") };
-      const request = { proxyEngineRequest, url: "s3://b@r/?backup=x&volume=v", envs: ["AWS_CERT=c"] };
+      using store = tempDir();
+      const url = await storedVolume(store.path, 1048576);
+      const request = { proxyEngineRequest, url, envs: ["AWS_CERT=c"] };
       assert.equal((await proxy.unary("backupRestore", request)).taskError.length, 0);
       const restores = volume.calls.filter(({ method }) => method === "backupRestore");
       assert.equal(restores.length, 2);
@@ -319,6 +325,49 @@ Deno.test(
       await assert.rejects(proxy.unary("backupRestoreFinish", { proxyEngineRequest }), {
         code: Code.UNIMPLEMENTED,
       });
+    });
+  },
+);
+
+/** A store with the record of one volume; returns the URL of a backup of it. */
+async function storedVolume(directory: string, bytes: number): Promise<string> {
+  await using target = await openTarget(`vfs://${directory}`, Credentials.from({}));
+  const none = { labels: null, createdTime: "", lastBackupName: "", lastBackupAt: "", blockCount: 0 };
+  const plain = { backingImageName: "", backingImageChecksum: "", storageClassName: "", dataEngine: "v1" };
+  await saveVolume(target, { name: "v", bytes, ...none, ...plain, compression: "lz4", others: {} });
+  return `vfs://${directory}?backup=x&volume=v`;
+}
+
+Deno.test(
+  "a volume has the size of the backup that is restored into it, or that and the header of an encrypted volume",
+  REDIALS,
+  async () => {
+    await proxied(async ({ volume, proxy, engine: proxyEngineRequest }) => {
+      for (const one of volume.all) one.state = { ...one.state, disks: snapshots("base") };
+      using store = tempDir();
+      const bytes = 64 * 1024 ** 2, header = 16 * 1024 ** 2;
+      const url = await storedVolume(store.path, bytes);
+      const restore = async (
+        size: number,
+        needCorrectEncryptedVolumeSize: boolean,
+        last = "",
+      ): Promise<number> => {
+        const begun = volume.calls.length;
+        volume.volume = { ...volume.volume, size };
+        for (const one of volume.all) {
+          one.agent = { ...one.agent, restoreStatus: () => ({ lastRestored: last }) };
+        }
+        await proxy.unary("backupRestore", { proxyEngineRequest, url, needCorrectEncryptedVolumeSize });
+        return volume.calls.slice(begun).filter(({ method }) => method === "backupRestore").length;
+      };
+      assert.equal(await restore(bytes, false), 2);
+      assert.equal(await restore(bytes + header, true), 2);
+      const refused = (size: number, larger: boolean, message: RegExp, last?: string): Promise<void> =>
+        assert.rejects(restore(size, larger, last), { message });
+      await refused(bytes + header, false, /make a volume of 67108864 bytes/);
+      await refused(bytes - 4096, false, /make a volume of 67108864 bytes/);
+      await refused(bytes, true, /make a volume of 83886080 bytes/);
+      await refused(bytes - 4096, false, /need to expand the DR volume to 67108864 bytes/, "older");
     });
   },
 );

@@ -172,9 +172,10 @@ class Restore {
     const temporary = this.#path(`${disk}.snap_tmp`);
     if (!this.#files.exists(temporary)) await this.#journal.clear();
     else if (await this.#journal.load() === undefined) this.#files.unlink(temporary);
-    const { bytes } = await loadVolume(target, volume);
+    const stored = (await loadVolume(target, volume)).bytes;
     {
-      using sink = new FileSink(temporary, bytes);
+      // Where the volume is larger than the backup's, its end reads as zeros.
+      using sink = new FileSink(temporary, Math.max(stored, this.#params.bytes));
       const options = { ...this.#options(), volume, backup };
       await withLockAndCodec(target, volume, options, async (codec) => {
         const plan = await prepareRestore(target, options);
