@@ -11,6 +11,7 @@ import { newDiskRecord } from "./disk_record.ts";
 import { type DiskSet, readDiskSet } from "./disk_set.ts";
 import { ChainError, MetadataError, ReplicaStateError, UnsupportedFileSystemError } from "./errors.ts";
 import { headName, headNumber, IMAGE_SUFFIX, snapshotName, VOLUME_META } from "./names.ts";
+import { isFull, replaceFromSpare } from "./spare.ts";
 import {
   decodeVolumeMeta,
   type DroverRecord,
@@ -64,9 +65,14 @@ export function readVolumeMeta(files: Files, directory: string): VolumeMeta | un
   return isEmptyMeta(bytes) ? undefined : decodeVolumeMeta(path, bytes);
 }
 
-/** Replaces `volume.meta`, durably. @throws {IoError} */
+/** Replaces `volume.meta`, durably; on a full disk with the space that is set aside. @throws {IoError} */
 export function writeVolumeMeta(files: Files, directory: string, meta: VolumeMeta): void {
-  replaceFile(files, directory, VOLUME_META, encodeVolumeMeta(meta));
+  const content = encodeVolumeMeta(meta);
+  try {
+    replaceFile(files, directory, VOLUME_META, content);
+  } catch (error) {
+    if (!isFull(error) || !replaceFromSpare(files, directory, VOLUME_META, content)) throw error;
+  }
 }
 
 /** Tells state and size of a directory without opening it, and without waiting for who has it open. */

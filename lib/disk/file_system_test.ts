@@ -5,7 +5,8 @@ import { peerTest } from "../../tests/support/conditional.ts";
 import { openIo } from "../io/open.ts";
 import { UnsupportedFileSystemError } from "./errors.ts";
 import { ReplicaDisk } from "./replica_disk.ts";
-import { Awaited, BLOCK, block, diskTest, make, readBlock } from "./test_kit.ts";
+import { makeSpare } from "./spare.ts";
+import { Awaited, BLOCK, block, diskTest, make, put, readBlock } from "./test_kit.ts";
 
 const MIB = 1024 * 1024;
 
@@ -96,6 +97,58 @@ for (const kind of ["ext4", "xfs"] as const) {
       assert.equal(readBlock(awaited, 3), 8);
       assert.equal(readBlock(awaited, 300), 0);
       disk.close();
+    },
+  );
+}
+
+for (const kind of ["ext4", "xfs"] as const) {
+  peerTest(
+    `${kind}: the members are recorded on a full file system, with the space that is set aside`,
+    { needs: ["root", "loop", `mkfs.${kind}`] },
+    async () => {
+      await using image = await loopImage({ bytes: 320 * MIB, kind });
+      using io = openIo({ arenaBytes: 64 * MIB });
+      const directory = `${image.path}/r`, { files } = io;
+      ReplicaDisk.create(io, directory, { size: MIB });
+      const record = (revision: number) => ({
+        id: "a",
+        generation: 1,
+        revision,
+        boot: "b",
+        members: Array.from({ length: 16 }, () => crypto.randomUUID()),
+        unknown: {},
+      });
+      assert.ok(makeSpare(files, directory));
+      const disk = ReplicaDisk.open(io, directory);
+      try {
+        const fill = new Uint8Array(8 * MIB),
+          used = files.open(`${image.path}/used`, { write: true, create: 0o600 });
+        // Also the last block; what is reserved for root, too.
+        let at = 0;
+        for (let size = fill.length; size >= BLOCK; size /= 2) {
+          try {
+            for (;;) {
+              files.writeAt(used, fill.subarray(0, size), at);
+              files.sync(used);
+              at += size;
+            }
+          } catch (error) {
+            assert.match(String(error), /no space left/);
+          }
+        }
+        files.close(used);
+        assert.throws(() => put(files, `${directory}/more`, block(1)), /no space left/);
+        for (let revision = 1; revision <= 10; revision++) disk.setDrover(record(revision));
+      } finally {
+        disk.close();
+      }
+      assert.equal(ReplicaDisk.inspect(io, directory).meta?.drover?.revision, 10);
+      // Also after the next opening.
+      assert.ok(makeSpare(files, directory));
+      const again = ReplicaDisk.open(io, directory);
+      again.setDrover(record(11));
+      again.close();
+      assert.equal(ReplicaDisk.inspect(io, directory).meta?.drover?.revision, 11);
     },
   );
 }

@@ -9,6 +9,7 @@
  * | `volume-snap-NAME.img` | a snapshot |
  * | `DISK.meta` | record of a disk, see disk_record.ts |
  * | `DISK.checksum` | record of its checksum, see checksum_record.ts |
+ * | `drover.spare` | space for `volume.meta` on a full disk, see spare.ts |
  * | `META.tmp`, `CHECKSUM..tmp` | half-written records (the two dots are real) |
  *
  * @module

@@ -50,9 +50,12 @@ export function block(fill: number): Uint8Array {
 /** Writes a whole file. */
 export function put(files: Files, path: string, content: Uint8Array | string): void {
   const fd = files.open(path, { write: true, create: 0o600, truncate: true });
-  files.writeAt(fd, typeof content === "string" ? new TextEncoder().encode(content) : content, 0);
-  files.sync(fd);
-  files.close(fd);
+  try {
+    files.writeAt(fd, typeof content === "string" ? new TextEncoder().encode(content) : content, 0);
+    files.sync(fd);
+  } finally {
+    files.close(fd);
+  }
 }
 
 /** The text of a whole file. */

@@ -120,7 +120,7 @@ export class Membership implements Completer {
       return this.host.fail(link, `cannot record the members: ${text}`);
     }
     if (result < 0) {
-      // The last copy cannot record that it is the last (its disk is full, say). Nothing may be acknowledged
+      // The last copy cannot record that it is the last (its disk errs, or is full and has no spare). Nothing may be acknowledged
       // until it can: the others would be believed at the next start.
       this.io.timer(ADOPT_RETRY_MS, this, RETRY);
       return;

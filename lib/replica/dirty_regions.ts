@@ -89,11 +89,30 @@ export class DirtyRegions implements Completer {
    *
    * @param page from {@linkcode reserveRegionMap}
    * @param unclean a missing record means "everything" instead of "nothing"
-   * @throws {IoError}
+   * @throws {IoError} there is no record then, which after an unclean stop means "everything"
    */
   static open(io: Io, directory: string, bytes: number, page: number, unclean: boolean): DirtyRegions {
     const { files } = io, path = `${directory}/${REGIONS_FILE}`;
     const fd = files.open(path, { write: true, create: 0o600 });
+    try {
+      return DirtyRegions.#read(io, directory, fd, bytes, page, unclean);
+    } catch (error) {
+      files.close(fd);
+      files.unlink(path);
+      files.syncDirectory(directory);
+      throw error;
+    }
+  }
+
+  static #read(
+    io: Io,
+    directory: string,
+    fd: number,
+    bytes: number,
+    page: number,
+    unclean: boolean,
+  ): DirtyRegions {
+    const { files } = io, path = `${directory}/${REGIONS_FILE}`;
     const regions = new DirtyRegions(io, path, fd, page, bytes);
     const content = new Uint8Array(FILE_BYTES);
     const whole = files.readAt(fd, content, 0) === FILE_BYTES;

@@ -7,8 +7,10 @@
 import { ChangeFailedError } from "../disk/errors.ts";
 import type { OpenReplicaOptions } from "../disk/open_options.ts";
 import { ReplicaDisk } from "../disk/replica_disk.ts";
+import { isFull, makeSpare, SPARE_FILE } from "../disk/spare.ts";
 import type { DroverRecord } from "../disk/volume_meta.ts";
 import { DiskMemory } from "../disk/memory.ts";
+import { IoError } from "../io/errno.ts";
 import { type Address, type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import type { Handlers, Reply } from "../io/mailbox_server.ts";
 import type { BufferPool } from "../io/pool.ts";
@@ -18,7 +20,7 @@ import { FrameServer } from "../wire/server.ts";
 import { chainHandlers } from "./chain_calls.ts";
 import { DataService } from "./data_service.ts";
 import { describeClosed, describeOpen, type ReplicaDescription } from "./description.ts";
-import { DirtyRegions, reserveRegionMap } from "./dirty_regions.ts";
+import { DirtyRegions, REGIONS_FILE, reserveRegionMap } from "./dirty_regions.ts";
 import { IDLE_POLL_MS, Quiet } from "./quiet.ts";
 import { deleteReplica } from "./remove.ts";
 import { DiskStore } from "./store.ts";
@@ -199,15 +201,10 @@ export class ReplicaHost implements Completer {
     const disk = ReplicaDisk.open(this.io, options.directory, open);
     for (const note of disk.notes) this.onProblem(new Error(`put in order at opening: ${note}`));
     this.#disk = disk;
+    this.#setAside();
     disk.snapshotMaxSize = this.#snapshotMaxSize;
     try {
-      this.#regions = DirtyRegions.open(
-        this.io,
-        options.directory,
-        disk.bytes,
-        this.#regionMap,
-        before?.dirty === true,
-      );
+      this.#regions = this.#openRegions(disk.bytes, before?.dirty === true);
       this.#found(disk, copies);
     } catch (error) {
       this.#disk = undefined;
@@ -218,6 +215,31 @@ export class ReplicaHost implements Completer {
     }
     this.#store = new DiskStore(disk, this.#id, options.boot, this.#regions);
     this.#service.use(this.#store, disk.state);
+  }
+
+  /** On a full disk there may be no record: everything is compared after a crash, but the volume starts. */
+  #openRegions(bytes: number, unclean: boolean): DirtyRegions | undefined {
+    try {
+      return DirtyRegions.open(this.io, this.options.directory, bytes, this.#regionMap, unclean);
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      this.onProblem(
+        new Error(`no space is left for ${REGIONS_FILE}: after a crash the whole copy is compared`),
+      );
+      return undefined;
+    }
+  }
+
+  /** What a full disk must not keep from being recorded gets its space now. */
+  #setAside(): void {
+    const { directory } = this.options;
+    try {
+      if (makeSpare(this.io.files, directory)) return;
+      this.onProblem(new Error(`no space is left for ${SPARE_FILE}: on a full disk nothing can be recorded`));
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+      this.onProblem(error);
+    }
   }
 
   /** Notes which copies a volume begins with, before anything is written to any of them. */

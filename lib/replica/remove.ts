@@ -9,7 +9,7 @@ import type { Files } from "../io/files.ts";
 
 /** Names of a replica's own files; see the disk room for each. */
 const OWN_FILE =
-  /^(volume-(head|snap|delta)-.*|revision\.counter|drover\.regions|drover-restore(-journal)?\.json|.*\.tmp)$/;
+  /^(volume-(head|snap|delta)-.*|revision\.counter|drover\.(regions|spare)|drover-restore(-journal)?\.json|.*\.tmp)$/;
 const META = "volume.meta";
 
 /**
