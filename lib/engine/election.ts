@@ -122,7 +122,7 @@ export function elect(candidates: readonly Candidate[], rules: ElectionRules): E
     (c) => c.sectorBytes === sector,
     (c) => `sector size ${c.sectorBytes} instead of ${sector}`,
   );
-  const bytes = sizeOf(list, rules);
+  const bytes = sizeOf(membersIn(list, candidates), rules);
   list = keep(list, (c) => c.bytes === bytes, (c) => `size ${c.bytes} instead of ${bytes}`);
   // Also a replica that cannot be used remembers who was complete.
   const generation = Math.max(0, ...candidates.map((c) => c.generation)) + 1;
@@ -181,6 +181,7 @@ export function missingText({ missing, founding, chosen }: Election): string {
 /**
  * The size to go on with. After an expansion that reached some copies only, the larger group counts, and the size
  * before where they are equal: nothing was promised yet. (Longhorn: the size before, unless all have grown.)
+ * @param list the copies that count: one that was left behind says nothing about an expansion
  */
 function sizeOf(list: readonly Candidate[], { bytes, currentBytes }: ElectionRules): number {
   if (currentBytes === 0) return bytes;
@@ -214,6 +215,13 @@ function newestOf(all: readonly Candidate[]): Candidate {
   return all.reduce((a, b) =>
     b.generation > a.generation || (b.generation === a.generation && b.revision > a.revision) ? b : a
   );
+}
+
+/** Those that the newest record names; all where there is none, or nobody is left of them. */
+function membersIn(list: readonly Candidate[], all: readonly Candidate[]): readonly Candidate[] {
+  if (all.every((c) => c.generation === 0)) return list;
+  const { members } = newestOf(all), named = list.filter((c) => members.includes(c.id));
+  return named.length > 0 ? named : list;
 }
 
 /** True for a copy that has no record of members and no data. */

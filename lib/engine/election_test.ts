@@ -207,6 +207,24 @@ const CASES: Readonly<Record<string, Case>> = {
     refused: { b: /it is empty/ },
     missing: "b",
   },
+  "a copy that was left behind has no say in the size after an expansion": {
+    candidates: [
+      recorded("a", 2, 2, "a", { bytes: 2 * GIB }),
+      recorded("b", 2, 1, "ab"),
+      recorded("c", 1, 9, "abc"),
+    ],
+    rules: { bytes: 2 * GIB, currentBytes: GIB },
+    chosen: "a",
+    bytes: 2 * GIB,
+    refused: { b: /size/, c: /size/ },
+  },
+  "nor has one that grew before it was left behind": {
+    candidates: [recorded("a", 2, 2, "a"), recorded("b", 2, 1, "ab", { bytes: 2 * GIB })],
+    rules: { bytes: 2 * GIB, currentBytes: GIB },
+    chosen: "a",
+    bytes: GIB,
+    refused: { b: /size/ },
+  },
   "a member that is not there is missing": {
     candidates: [recorded("a", 3, 1, "abc"), recorded("c", 3, 1, "abc")],
     chosen: "ac",
