@@ -5,6 +5,13 @@
  */
 import { importImage } from "./create.ts";
 import { activateCommand, followCommand } from "./follow.ts";
+import {
+  createImageCommand,
+  inspectImageCommand,
+  listImagesCommand,
+  removeImageCommand,
+  restoreImageCommand,
+} from "./image.ts";
 import { garbageCommand, removeCommand, retainCommand } from "./remove.ts";
 import { restoreCommand, restoreToFileCommand } from "./restore.ts";
 import { type Command, CREDENTIALS_VARIABLE, TARGET_VARIABLE, withTarget } from "./settings.ts";
@@ -34,6 +41,7 @@ Examples:
   drover backup verify data                        read and check every block
   drover backup follow data --into standby         a stand-by volume; later: drover backup activate standby
   drover backup retain data --keep 7 --keep-for 30d --dry-run
+  drover backup image create debian debian.qcow2   a backing image: the file that volumes lie on
 
 Longhorn reads what Drover writes and the other way round (but not blocks compressed with zstd).
 Where VOLUME and BACKUP are expected, one URL TARGET?backup=NAME&volume=NAME will do.`;
@@ -62,6 +70,7 @@ export function backupCommand(parent: Command): void {
   restores(backup);
   follows(backup);
   removes(backup);
+  images(backup);
 }
 
 function withCreateFlags(command: Command): Command {
@@ -156,4 +165,28 @@ function removes(backup: Command): void {
   withTarget(backup.command("gc <volume>"))
     .description("remove blocks that no backup needs: what interrupted backups and removals left")
     .action(garbageCommand);
+}
+
+function images(backup: Command): void {
+  const image = backup.command("image").description(
+    "backups of backing images: the files that volumes lie on",
+  );
+  withTarget(image.command("create <name> <file>"))
+    .description("back up a file as it is, under a name")
+    .option("--label <key=value>", "a label, kept with the backup; may be repeated", collect, [])
+    .option("--compression <method>", "lz4, gzip, none, zstd (Longhorn does not read zstd)", "lz4")
+    .option("--concurrency <n>", "blocks under way at the same time")
+    .action(createImageCommand);
+  withTarget(image.command("ls").alias("list")).description("list them").action(listImagesCommand);
+  withTarget(image.command("inspect <name>")).description("show what is recorded").action(
+    inspectImageCommand,
+  );
+  withTarget(image.command("restore <name> <file>"))
+    .description("write one to a new file, and compare that with the checksum of the whole")
+    .option("--concurrency <n>", "blocks under way at the same time")
+    .action(restoreImageCommand);
+  withTarget(image.command("rm <name>").alias("delete"))
+    .description("remove one, and the blocks that no other one needs")
+    .option("-y, --yes", "do not ask")
+    .action(removeImageCommand);
 }

@@ -42,7 +42,8 @@ export function parseAge(flag: string, text: string): number {
   return Number(match[1]) * units[match[2] as keyof typeof units];
 }
 
-function describe(report: GarbageReport): string {
+/** What became of blocks, for people. */
+export function describeGarbage(report: GarbageReport): string {
   const { state, removedBlocks, removedBytes, keptBlocks, detail } = report;
   if (state === "done") {
     return `${removedBlocks} blocks (${formatSize(removedBytes)}) removed, ${keptBlocks} are in use`;
@@ -77,7 +78,7 @@ export async function removeCommand(words: readonly string[], given: RemoveFlags
       (signal) => deleteBackup(target, { volume, backup }, { signal }),
     );
     reports.push({ backup, ...report });
-    if (!json) console.log(`${backup} removed; ${describe(report)}`);
+    if (!json) console.log(`${backup} removed; ${describeGarbage(report)}`);
   }
   if (json) console.log(JSON.stringify(reports, null, 2));
 }
@@ -109,7 +110,7 @@ export async function retainCommand(word: string, given: RemoveFlags): Promise<v
     : await interruptible(HINT, (signal) => retain(target, { ...rules, signal }));
   if (json) return console.log(JSON.stringify(result, null, 2));
   for (const name of result.removed) console.log(`${name} ${dryRun ? "would be removed" : "removed"}`);
-  const rest = result.garbage === undefined ? "" : `; ${describe(result.garbage)}`;
+  const rest = result.garbage === undefined ? "" : `; ${describeGarbage(result.garbage)}`;
   console.log(
     `${result.removed.length} of ${result.removed.length + result.kept.length} backups of ${volume}${rest}`,
   );
@@ -120,5 +121,5 @@ export async function garbageCommand(word: string, given: TargetFlags): Promise<
   const { flags, volume } = named([word], given), json = wantsJson(given);
   await using target = await open(flags);
   const report = await interruptible(HINT, (signal) => collectGarbage(target, volume, { signal }));
-  console.log(json ? JSON.stringify(report, null, 2) : describe(report));
+  console.log(json ? JSON.stringify(report, null, 2) : describeGarbage(report));
 }

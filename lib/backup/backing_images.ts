@@ -3,7 +3,7 @@
  * record of any of them names it; the order of things is that of `collect.ts`: lock, records, a second look at the
  * records, removals.
  *
- * They are made by another program, which takes its locks under the name of a volume that does not exist.
+ * Locks are taken under the name of a volume that does not exist, as Longhorn does.
  *
  * @module
  */

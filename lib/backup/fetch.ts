@@ -53,12 +53,12 @@ export class BlockReader {
   }
 
   /**
-   * The content of a block: as long as the backup's blocks are. Its memory is used again after
-   * {@linkcode BlockReader.release}.
+   * The content of a block. Its memory is used again after {@linkcode BlockReader.release}.
    *
+   * @param least bytes that it has to have; by default it is as long as the backup's blocks are
    * @throws {BlockError} when it is missing or not what its name says
    */
-  async read(ref: BlockRef, signal?: AbortSignal): Promise<Bytes> {
+  async read(ref: BlockRef, signal?: AbortSignal, least: number = this.#blockBytes): Promise<Bytes> {
     const path = blockPath(this.#folder, ref.checksum);
     let problem: unknown;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -77,7 +77,7 @@ export class BlockReader {
         const into = this.#contents.take();
         const { data, spare } = await this.#codec.decode(stored, compression, ref.checksum, into);
         this.#stored.give(spare);
-        if (data.length !== this.#blockBytes) {
+        if (data.length < least) {
           throw this.#bad(ref, `it has ${data.length} bytes, the backup's blocks have ${this.#blockBytes}`);
         }
         this.blocks++;

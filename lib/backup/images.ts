@@ -1,6 +1,6 @@
 /**
- * What else lies on a target: backups of backing images, and of the system's own state. Both are made by other
- * programs; here they are listed and read.
+ * Records of what else lies on a target: backups of backing images (`backing_create.ts`, `backing_restore.ts`), and of
+ * the system's own state (`system_backup.ts`).
  *
  * `backing-image.cfg`: Name, Size and BlockCount (numbers in quotes), Checksum (SHA-512 of the image), Labels,
  * CompressionMethod, CreatedTime, CompleteTime ("" until it is complete), Secret, SecretNamespace, Blocks as in the

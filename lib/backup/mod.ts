@@ -49,4 +49,6 @@ export {
   type SystemBackupUrl,
   uploadSystemBackup,
 } from "./system_backup.ts";
+export { type BackingImageOptions, type BackingImageResult, createBackingImage } from "./backing_create.ts";
 export { deleteBackingImage } from "./backing_images.ts";
+export { type BackingImageRestoreOptions, restoreBackingImage } from "./backing_restore.ts";

@@ -38,6 +38,8 @@ const JOURNAL_BYTES = 256 * 1024 * 1024;
 export interface PreparedRestore {
   /** The backup that the sink will hold. */
   readonly record: BackupRecord;
+  /** Folder of its blocks, with `/`. */
+  readonly folder: string;
   /** Size of the volume in bytes. */
   readonly volumeBytes: number;
   /** Size of the backup's blocks in bytes. */
@@ -83,10 +85,10 @@ export async function runRestore(
   codec: Codec,
   options: RunOptions,
 ): Promise<RestoreResult> {
-  const { record, volumeBytes, blockBytes, steps } = plan;
+  const { record, folder, volumeBytes, blockBytes, steps } = plan;
   const { journal, journalEveryBytes = JOURNAL_BYTES, signal } = options;
   const start = Math.min(await loadStart(journal, plan.fingerprint), steps.length);
-  const folder = blocksFolder(record.volumeName), lanes = laneCount(options.concurrency);
+  const lanes = laneCount(options.concurrency);
   const reader = new BlockReader(target, codec, record, folder, blockBytes, lanes);
   const mark = new Watermark(start);
   let written = 0, doneSteps = start, unsaved = 0, saving: Promise<void> | undefined;
@@ -143,7 +145,7 @@ async function restoreStep(
     if (!plan.sinkIsZero) await sink.zero(offset, length);
     return checksum === undefined ? 0 : 1;
   }
-  const data = await reader.read({ offset, checksum }, signal);
+  const data = await reader.read({ offset, checksum }, signal, length);
   await sink.write(offset, data.subarray(0, length));
   reader.release(data);
   return 1;
@@ -160,7 +162,15 @@ export async function prepareRestore(target: Target, options: RestoreOptions): P
   const volumeBytes = (await loadVolume(target, volume)).bytes;
   const blockBytes = checkedBlockBytes(record, volumeBytes);
   const steps = fullSteps(record, blockBytes, volumeBytes, zeroRest);
-  return { record, volumeBytes, blockBytes, steps, sinkIsZero: !zeroRest, fingerprint: fingerprint(record) };
+  return {
+    record,
+    folder: blocksFolder(volume),
+    volumeBytes,
+    blockBytes,
+    steps,
+    sinkIsZero: !zeroRest,
+    fingerprint: fingerprint(record),
+  };
 }
 
 async function prepareDelta(target: Target, options: DeltaOptions): Promise<PreparedRestore> {
@@ -174,6 +184,7 @@ async function prepareDelta(target: Target, options: DeltaOptions): Promise<Prep
   const steps = deltaSteps(before, record, blockBytes, volumeBytes);
   return {
     record,
+    folder: blocksFolder(volume),
     volumeBytes,
     blockBytes,
     steps,

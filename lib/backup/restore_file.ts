@@ -6,13 +6,14 @@
  * @module
  */
 import { dirname } from "node:path";
+import type { Codec } from "./codec.ts";
 import { BackupInputError } from "./errors.ts";
 import { FileSink } from "./file_sink.ts";
 import { checksumOf } from "./names.ts";
 import { layoutQcow2, type Qcow2Layout } from "./qcow2.ts";
 import { type PreparedRestore, prepareRestore, runRestore, withLockAndCodec } from "./restore.ts";
 import type { Target } from "./target/target.ts";
-import type { RestoreJournal, RestoreResult, RestoreToFileOptions } from "./types.ts";
+import type { OperationOptions, RestoreJournal, RestoreResult, RestoreToFileOptions } from "./types.ts";
 
 async function syncDirectory(path: string): Promise<void> {
   using directory = await Deno.open(path);
@@ -115,6 +116,49 @@ async function keepIfSame(journal: FileJournal, fingerprint: string): Promise<bo
   return false;
 }
 
+/** What {@linkcode restorePlanToFile} takes beside the plan. */
+export interface PlanToFileOptions extends OperationOptions {
+  /** The file; must not exist. */
+  readonly path: string;
+  /** Its format. */
+  readonly format: RestoreToFileOptions["format"];
+  /** See {@linkcode RestoreToFileOptions.journalEveryBytes}. */
+  readonly journalEveryBytes?: number;
+  /** Looks at the whole content before it gets its name; what it throws ends the restore. */
+  readonly check?: (partial: string) => Promise<void>;
+}
+
+/**
+ * Carries out a plan in a new file. The caller holds the lock.
+ *
+ * @throws {BackupInputError} when the file exists
+ */
+export async function restorePlanToFile(
+  target: Target,
+  whole: PreparedRestore,
+  codec: Codec,
+  options: PlanToFileOptions,
+): Promise<RestoreResult> {
+  const { path, format } = options;
+  if (await exists(path)) {
+    throw new BackupInputError(`${path} exists: remove it first, or choose another name`);
+  }
+  const plan = { ...whole, fingerprint: `${format} ${whole.fingerprint}` };
+  const partial = `${path}.partial`, journal = new FileJournal(`${partial}.json`);
+  const goesOn = await keepIfSame(journal, plan.fingerprint) && await exists(partial);
+  if (!goesOn) await journal.clear();
+  let result: RestoreResult;
+  {
+    using sink = openPartial(partial, plan, format, !goesOn);
+    result = await runRestore(target, plan, sink, codec, { ...options, journal });
+  }
+  await options.check?.(partial);
+  await Deno.rename(partial, path);
+  await syncDirectory(dirname(path));
+  await journal.clear();
+  return result;
+}
+
 /**
  * Restores one backup to a new file.
  *
@@ -122,24 +166,8 @@ async function keepIfSame(journal: FileJournal, fingerprint: string): Promise<bo
  * @throws see `restoreBackup`; the file has not its name then, and the same call goes on
  */
 export function restoreToFile(target: Target, options: RestoreToFileOptions): Promise<RestoreResult> {
-  const { path, format, volume } = options;
-  return withLockAndCodec(target, volume, options, async (codec) => {
-    if (await exists(path)) {
-      throw new BackupInputError(`${path} exists: remove it first, or choose another name`);
-    }
-    const whole = await prepareRestore(target, options);
-    const plan = { ...whole, fingerprint: `${format} ${whole.fingerprint}` };
-    const partial = `${path}.partial`, journal = new FileJournal(`${partial}.json`);
-    const goesOn = await keepIfSame(journal, plan.fingerprint) && await exists(partial);
-    if (!goesOn) await journal.clear();
-    let result: RestoreResult;
-    {
-      using sink = openPartial(partial, plan, format, !goesOn);
-      result = await runRestore(target, plan, sink, codec, { ...options, journal });
-    }
-    await Deno.rename(partial, path);
-    await syncDirectory(dirname(path));
-    await journal.clear();
-    return result;
+  return withLockAndCodec(target, options.volume, options, async (codec) => {
+    const plan = await prepareRestore(target, options);
+    return await restorePlanToFile(target, plan, codec, options);
   });
 }

@@ -27,6 +27,8 @@ export interface UploadContext {
   readonly folder: string;
   /** Size of a block in bytes. */
   readonly blockBytes: number;
+  /** True: a last block that the source ends within is as long as that; default: it is filled up with zeros. */
+  readonly shortEnd?: boolean;
   /** How blocks are compressed. */
   readonly method: Compression;
   /** True: blocks that are there are uploaded again. */
@@ -88,12 +90,12 @@ export class Uploader {
   }
 
   async #block(offset: number, signal: AbortSignal): Promise<string> {
-    const { source, codec, blockBytes } = this.#context;
+    const { source, codec, blockBytes, shortEnd = false } = this.#context;
     const data = this.#contents.take(), length = Math.min(blockBytes, source.bytes - offset);
     await source.read(offset, data.subarray(0, length));
     // The volume may end within its last block; the rest of that is zeros.
     data.fill(0, length);
-    const hashed = await codec.hash(data);
+    const hashed = await codec.hash(shortEnd ? data.subarray(0, length) : data);
     const { checksum } = hashed;
     let underWay = this.#underWay.get(checksum);
     if (underWay !== undefined || this.#stored.has(checksum)) this.#contents.give(hashed.data);
