@@ -9,7 +9,11 @@ const LOWEST = 20_000;
 const HIGHEST = 32_000;
 const ATTEMPTS = 200;
 
+/** Ports that this process was told: who asked may not listen yet. */
+const told = new Set<number>();
+
 function isFree(port: number): boolean {
+  if (told.has(port)) return false;
   try {
     Deno.listen({ hostname: "127.0.0.1", port }).close();
     return true;
@@ -27,7 +31,9 @@ export function freePortRange(count: number): number {
     const base = LOWEST + Math.floor(Math.random() * (HIGHEST - LOWEST - count));
     let free = 0;
     while (free < count && isFree(base + free)) free++;
-    if (free === count) return base;
+    if (free < count) continue;
+    for (let port = base; port < base + count; port++) told.add(port);
+    return base;
   }
   throw new Error(`no ${count} free ports in a row between ${LOWEST} and ${HIGHEST}`);
 }
