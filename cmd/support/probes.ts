@@ -48,7 +48,8 @@ export function nearestDirectory(path: string): string {
  * @returns what does not work; undefined when all does
  */
 export function whyNotUsable(directory: string): string | undefined {
-  const files = new FilesLibc(), path = `${directory}/.drover-probe-${crypto.randomUUID()}`;
+  const files = new FilesLibc(),
+    path = `${directory.replace(/\/$/, "")}/.drover-probe-${crypto.randomUUID()}`;
   try {
     const plain = files.open(path, { write: true, create: 0o600, exclusive: true });
     try {

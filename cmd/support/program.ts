@@ -70,13 +70,27 @@ export async function main(command: Command, args: string[] = Deno.args): Promis
     Deno.exit(0);
   } catch (error) {
     if (error instanceof CommanderError) Deno.exit(error.exitCode === 0 ? 0 : EXIT_USAGE);
-    const message = error instanceof Error ? error.message : String(error);
+    const message = error instanceof Error ? plainMessage(error) : String(error);
     console.error(`${command.name()}: ${message}`);
     if (Deno.env.get("DROVER_DEBUG") && error instanceof Error) {
       for (let e: unknown = error; e instanceof Error; e = e.cause) console.error(e.stack);
     }
     Deno.exit(exits(error) ? error.exitCode : EXIT_FAILURE);
   }
+}
+
+/**
+ * What an error says, for people. Those of the runtime about files begin with what went wrong and end with where:
+ * `Permission denied (os error 13): mkdir '/x'` becomes `mkdir /x: permission denied`.
+ */
+export function plainMessage(error: Error): string {
+  const parts = /^(.+?) \(os error \d+\)(?:: (.+))?$/s.exec(error.message);
+  if (!parts) return error.message;
+  const [, what = "", where = ""] = parts;
+  const plain = what.charAt(0).toLowerCase() + what.slice(1);
+  const text = where === "" ? plain : `${where.replace(/'([^']*)'/g, "$1")}: ${plain}`;
+  if (!/^(permission denied|operation not permitted|read-only file system)$/.test(plain)) return text;
+  return `${text}; name another place, or be a user who may do that`;
 }
 
 /**

@@ -90,12 +90,17 @@ export function prepareDirectory(directory: string): void {
   Deno.mkdirSync(directory, { recursive: true });
   // What counts is whether it works: not every good file system is known by name.
   const problem = whyNotUsable(directory);
-  if (problem !== undefined) {
-    throw new UsageError(
-      `--dir ${directory}: it is on ${fileSystemType(directory)}, which cannot hold copies (${problem}); ` +
-        `use a directory on ${GOOD_FILE_SYSTEMS.join(", ")}`,
-    );
+  if (problem === undefined) return;
+  if (/ENOSPC|EDQUOT/.test(problem)) {
+    throw new UsageError(`--dir ${directory}: there is no space left (${problem}); name another with --dir`);
   }
+  if (/EACCES|EPERM|EROFS/.test(problem)) {
+    throw new UsageError(`--dir ${directory}: it cannot be written to (${problem}); name another with --dir`);
+  }
+  throw new UsageError(
+    `--dir ${directory}: it is on ${fileSystemType(directory)}, which cannot hold copies (${problem}); ` +
+      `use a directory on ${GOOD_FILE_SYSTEMS.join(", ")}`,
+  );
 }
 
 /** Whether there is anything with that name. */

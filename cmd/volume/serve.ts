@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { FilesLibc } from "../../lib/io/files_libc.ts";
 import { readChap } from "../support/chap.ts";
 import { quietLog, UsageError } from "../support/program.ts";
 import { formatSize, parseRate } from "../support/sizes.ts";
@@ -22,6 +23,7 @@ import { checkVolumeName, resolveDirectories } from "./names.ts";
 import { directoriesOf, logPath, readRecord, type VolumeRecord, withRebuild, writeRecord } from "./record.ts";
 import { Repair } from "./repair.ts";
 import { Signals } from "./signals.ts";
+import { SpaceWatch } from "./space.ts";
 import { StackError, type VolumeHealth, VolumeStack } from "./stack.ts";
 import { VolumeUse } from "./use.ts";
 
@@ -101,6 +103,7 @@ export async function serveVolume(name: string, flags: ServeFlags): Promise<void
 class Serving {
   readonly #display = new Display();
   readonly #signals = new Signals();
+  readonly #space = new SpaceWatch((path) => new FilesLibc().space(path), (text) => this.#display.warn(text));
   /** Copies that were reported as lost. */
   readonly #reported = new Set<string>();
   /** How processes ended that were not told to. */
@@ -156,7 +159,11 @@ class Serving {
   #introduce(): void {
     const { record } = this;
     const say = (text: string) => this.#display.say(text);
-    say(`volume ${record.name}: ${formatSize(record.bytes)}, ${record.replicas.length} replicas`);
+    say(
+      `volume ${record.name}: ${formatSize(record.bytes)}, ${record.replicas.length} replica${
+        record.replicas.length === 1 ? "" : "s"
+      }`,
+    );
     for (const { directory } of record.replicas) say(`    ${directory}`);
     say(`log: ${this.log.path}`);
     const shared = record.replicas.length > 1 ? sharedFileSystems(record) : undefined;
@@ -287,6 +294,7 @@ class Serving {
         silent = 0;
         await follower.look();
         this.#repair?.observe(health, lookedAt);
+        this.#space.look(directoriesOf(this.record), lookedAt);
         this.#report(health);
         this.#display.show(this.record.name, health, this.record.replicas.length, performance.now());
         if (stateOf(health, 1) === "faulted") return "no replica is left: every read and write fails";
