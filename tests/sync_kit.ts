@@ -211,3 +211,24 @@ export class SyncReplica implements AsyncDisposable {
     await this.process?.[Symbol.asyncDispose]();
   }
 }
+
+/** Replicas that end together. */
+export interface StartedReplicas extends AsyncDisposable {
+  /** In the order of their starts. */
+  readonly all: readonly SyncReplica[];
+}
+
+/** Waits for starts that were begun at the same time. */
+export async function startTogether(...starts: readonly Promise<SyncReplica>[]): Promise<StartedReplicas> {
+  const results = await Promise.allSettled(starts);
+  const all = results.flatMap((result) => result.status === "fulfilled" ? [result.value] : []);
+  const end = async () => {
+    await Promise.all(all.map((replica) => replica[Symbol.asyncDispose]()));
+  };
+  for (const result of results) {
+    if (result.status === "fulfilled") continue;
+    await end();
+    throw result.reason;
+  }
+  return { all, [Symbol.asyncDispose]: end };
+}

@@ -5,7 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { assertSameFile, fill, makeReplica, SyncReplica, writeSparse } from "./sync_kit.ts";
+import { assertSameFile, fill, makeReplica, startTogether, SyncReplica, writeSparse } from "./sync_kit.ts";
+import { run } from "./support/process.ts";
 import { tempDir } from "./support/temp.ts";
 import { waitFor } from "./support/wait.ts";
 
@@ -68,8 +69,11 @@ Deno.test("a rebuild brings every snapshot; the next one sends what differs and 
   using dir = tempDir();
   const from = dir.join("s"), to = dir.join("t");
   source(from);
-  await using one = await new SyncReplica(from, dir.path).open();
-  await using target = await new SyncReplica(to, dir.path).start("--size", `${BLOCKS * 4096}`);
+  await using started = await startTogether(
+    new SyncReplica(from, dir.path).open(),
+    new SyncReplica(to, dir.path).start("--size", `${BLOCKS * 4096}`),
+  );
+  const [one, target] = started.all;
   const files = wanted(from), status = await sync(target, [one], files, true);
   sameFiles(from, to);
   const total = files.reduce((sum, { actualSize }) => sum + actualSize, 0);
@@ -114,27 +118,54 @@ Deno.test("a rebuild brings every snapshot; the next one sends what differs and 
   );
 });
 
-Deno.test("several sources share a large file, and one that is killed is done without", async () => {
+Deno.test("a large file comes from several sources, and goes on when one of them, or the target, is killed", async () => {
   using dir = tempDir();
-  const directories = [dir.join("s0"), dir.join("s1")], to = dir.join("t"), blocks = 32768;
-  for (const directory of directories) makeReplica(directory, blocks, [{ name: "a", parent: "" }], "a", 1);
-  for (const directory of directories) writeSparse(`${directory}/volume-snap-a.img`, blocks, 77, 0.9);
-  await using one = await new SyncReplica(directories[0], dir.path).open();
-  await using two = await new SyncReplica(directories[1], dir.path).open();
-  await using target = await new SyncReplica(to, dir.path).start("--size", `${blocks * 4096}`);
-  const files = wanted2(directories[0]);
-  await target.agent.unary("droverSyncLimitSet", { bytesPerSecond: 30 * MIB });
-  const done = sync(target, [one, two], files);
-  await waitFor(async () =>
-    Number((await target.agent.unary("replicaRebuildStatus", {})).droverBytesDone) > 8 * MIB ? true : null
+  const directories = [dir.join("s0"), dir.join("s1")], to = dir.join("t"), again = dir.join("again");
+  const image = "volume-snap-a.img", blocks = 20480, size = `${blocks * 4096}`;
+  makeReplica(directories[0], blocks, [{ name: "a", parent: "" }], "a", 1);
+  writeSparse(`${directories[0]}/${image}`, blocks, 77, 0.95);
+  await run("cp", ["-r", "--sparse=always", ...directories]);
+  await using started = await startTogether(
+    new SyncReplica(directories[0], dir.path).open(),
+    new SyncReplica(directories[1], dir.path).open(),
+    new SyncReplica(to, dir.path).start("--size", size),
+    new SyncReplica(again, dir.path).start("--size", size),
   );
+  const [one, two, target, other] = started.all, files = wanted2(directories[0]), total = files[0].actualSize;
+  const done = async (replica: SyncReplica, bytes: number) =>
+    await waitFor(async () =>
+      Number((await replica.agent.unary("replicaRebuildStatus", {})).droverBytesDone) > bytes ? true : null
+    );
+  // A target that is killed in the middle.
+  await other.agent.unary("droverSyncLimitSet", { bytesPerSecond: 40 * MIB });
+  const lost = assert.rejects(sync(other, [one, two], files));
+  await done(other, total / 2);
+  await other.kill();
+  await lost;
+  const restart = other.start();
+  // One of the sources.
+  await target.agent.unary("droverSyncLimitSet", { bytesPerSecond: 30 * MIB });
+  const shared = sync(target, [one, two], files);
+  await done(target, 8 * MIB);
   await two.kill();
   await target.agent.unary("droverSyncLimitSet", { bytesPerSecond: 0 });
-  const status = await done;
-  assert.equal(status.state, "complete");
-  assert.deepEqual(status.fromReplicaAddressList.length, 2);
-  const image = "volume-snap-a.img";
+  const first = await shared;
+  assert.deepEqual([first.state, first.fromReplicaAddressList.length], ["complete", 2]);
   assertSameFile(`${to}/${image}`, `${directories[0]}/${image}`);
+  // The target goes on where it was.
+  await restart;
+  const { droverBytesReceived } = await sync(other, [one], files);
+  assertSameFile(`${again}/${image}`, `${directories[0]}/${image}`);
+  assert.ok(Number(droverBytesReceived) < total * 0.75, `${droverBytesReceived} of ${total}`);
+  // No source is left.
+  await one.kill();
+  await assert.rejects(sync(other, [one], files), /cannot fetch volume-snap-a\.img/);
+  assert.equal((await other.agent.unary("replicaRebuildStatus", {})).state, "error");
+  // What did not come must not be taken for complete by whoever looks at names only.
+  await other.replica.unary("replicaOpen", {});
+  await assert.rejects(other.replica.unary("replicaReload", {}), /the rebuild failed, begin it again/);
+  await other.agent.unary("reset", {});
+  await other.replica.unary("replicaReload", {});
 });
 
 function wanted2(directory: string) {
@@ -153,9 +184,12 @@ Deno.test("sources that are not alike are not mixed: one of them gives everythin
   makeReplica(merged, BLOCKS, [{ name: "b", parent: "" }], "b", 6);
   Deno.removeSync(`${merged}/volume-snap-a.img`);
   Deno.removeSync(`${merged}/volume-snap-a.img.meta`);
-  await using one = await new SyncReplica(merged, dir.path).open();
-  await using two = await new SyncReplica(whole, dir.path).open();
-  await using target = await new SyncReplica(to, dir.path).start("--size", `${BLOCKS * 4096}`);
+  await using started = await startTogether(
+    new SyncReplica(merged, dir.path).open(),
+    new SyncReplica(whole, dir.path).open(),
+    new SyncReplica(to, dir.path).start("--size", `${BLOCKS * 4096}`),
+  );
+  const [one, two, target] = started.all;
   const list = ["a", "b"].map((name) => ({
     fromFileName: `volume-snap-${name}.img`,
     toFileName: `volume-snap-${name}.img`,
@@ -168,39 +202,6 @@ Deno.test("sources that are not alike are not mixed: one of them gives everythin
   assertSameFile(`${to}/${image}`, `${whole}/${image}`);
   await sync(target, [one, two], list.slice(1));
   assertSameFile(`${to}/${image}`, `${merged}/${image}`);
-});
-
-Deno.test("a target that is killed goes on where it was, and a lost source is an error that says so", async () => {
-  using dir = tempDir();
-  const from = dir.join("s"), to = dir.join("t"), blocks = 32768;
-  makeReplica(from, blocks, [{ name: "a", parent: "" }], "a", 1);
-  writeSparse(`${from}/volume-snap-a.img`, blocks, 78, 0.9);
-  const files = wanted2(from), total = files[0].actualSize;
-  await using one = await new SyncReplica(from, dir.path).open();
-  {
-    await using target = await new SyncReplica(to, dir.path).start("--size", `${blocks * 4096}`);
-    await target.agent.unary("droverSyncLimitSet", { bytesPerSecond: 60 * MIB });
-    const lost = assert.rejects(sync(target, [one], files));
-    await waitFor(async () =>
-      Number((await target.agent.unary("replicaRebuildStatus", {})).droverBytesDone) > total / 2 ? true : null
-    );
-    await target.kill();
-    await lost;
-  }
-  await using target = await new SyncReplica(to, dir.path).start();
-  const status = await sync(target, [one], files);
-  assertSameFile(`${to}/${files[0].toFileName}`, `${from}/volume-snap-a.img`);
-  assert.ok(Number(status.droverBytesReceived) < total * 0.75, `${status.droverBytesReceived} of ${total}`);
-  // Dead from the start.
-  await one.kill();
-  await assert.rejects(sync(target, [one], files), /cannot fetch volume-snap-a\.img/);
-  const after = await target.agent.unary("replicaRebuildStatus", {});
-  assert.equal(after.state, "error");
-  // What did not come must not be taken for complete by whoever looks at names only.
-  await target.replica.unary("replicaOpen", {});
-  await assert.rejects(target.replica.unary("replicaReload", {}), /the rebuild failed, begin it again/);
-  await target.agent.unary("reset", {});
-  await target.replica.unary("replicaReload", {});
 });
 
 Deno.test("names and addresses that cannot be are refused before anything happens", async () => {

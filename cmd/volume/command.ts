@@ -24,7 +24,7 @@ twice within two seconds takes it away regardless, after its file system was syn
 of a replica does not interrupt it; when the engine dies, the volume stops. What was flushed is on the disks of all
 healthy copies in every case.
 
-Repair: after 5 seconds a copy that failed gets the writes it missed, or, when they are not known, is erased and filled
+Repair: after 5 seconds (--repair-pause) a copy that failed gets the writes it missed, or, when they are not known, is erased and filled
 from a complete one, snapshots included, while the volume serves. If it fails again, the pause doubles, up to 5
 minutes. --no-repair leaves it as it is. What was read from another copy is checked by sums, and one megabyte in 64 is
 read back from the new disk and compared; with --verify-rebuild everything is. The limit and this choice are
@@ -98,6 +98,7 @@ function serve(volume: ReturnType<typeof program>): void {
     .option("--degraded", "start although complete copies are missing (see below)")
     .option("--allow-missing-replicas", "the same as --degraded")
     .option("--no-repair", "leave a copy that failed out, instead of filling it anew")
+    .option("--repair-pause <seconds>", "from the failure of a copy to its repair, the first time; default 5")
     .option(
       "--rebuild-limit <rate>",
       "bytes per second that rebuilds may take, such as 50MiB; none = no limit",

@@ -25,10 +25,12 @@ import {
 } from "./record.ts";
 import type { VolumeHealth } from "./stack.ts";
 
-/** From the failure of a copy to its repair, the first time; milliseconds. */
-const FIRST_PAUSE_MS = 5_000;
+/** From the failure of a copy to its repair, the first time, unless another time is chosen; milliseconds. */
+export const FIRST_PAUSE_MS = 5_000;
 /** The same at most, after doubling; milliseconds. */
 const LAST_PAUSE_MS = 5 * 60_000;
+/** The same at least, after the first time; milliseconds. */
+const MIN_DOUBLED_MS = 1_000;
 /** A copy that was complete for so long has not failed "again"; milliseconds. */
 const STEADY_MS = 10 * 60_000;
 
@@ -92,6 +94,8 @@ export class Repair {
     readonly stack: RepairStack,
     readonly events: RepairEvents,
     readonly clock: () => number = () => performance.now(),
+    /** See {@linkcode FIRST_PAUSE_MS}. */
+    readonly firstPauseMs: number = FIRST_PAUSE_MS,
   ) {}
 
   /** The copy that is being repaired. */
@@ -152,7 +156,7 @@ export class Repair {
   #patient(name: string): Patient {
     let patient = this.#patients.get(name);
     if (!patient) {
-      patient = { pause: FIRST_PAUSE_MS, due: undefined, completeAt: Infinity, told: "", cameBack: false };
+      patient = { pause: this.firstPauseMs, due: undefined, completeAt: Infinity, told: "", cameBack: false };
       this.#patients.set(name, patient);
     }
     return patient;
@@ -161,10 +165,11 @@ export class Repair {
   #schedule(name: string, now: number): void {
     const patient = this.#patient(name);
     if (patient.due !== undefined) return;
-    if (now - patient.completeAt >= STEADY_MS) patient.pause = FIRST_PAUSE_MS;
+    if (now - patient.completeAt >= STEADY_MS) patient.pause = this.firstPauseMs;
     patient.completeAt = Infinity;
     patient.due = now + patient.pause;
-    patient.pause = Math.min(patient.pause * 2, LAST_PAUSE_MS);
+    const next = Math.max(MIN_DOUBLED_MS, patient.pause * 2);
+    patient.pause = Math.max(this.firstPauseMs, Math.min(next, LAST_PAUSE_MS));
   }
 
   /** How the filling goes. */

@@ -21,7 +21,7 @@ import { chooseFrontend, type FrontendChoice, usageHints } from "./frontend_choi
 import { LogFile } from "./log_file.ts";
 import { checkVolumeName, resolveDirectories } from "./names.ts";
 import { directoriesOf, logPath, readRecord, type VolumeRecord, withRebuild, writeRecord } from "./record.ts";
-import { Repair } from "./repair.ts";
+import { FIRST_PAUSE_MS, Repair } from "./repair.ts";
 import { Signals } from "./signals.ts";
 import { SpaceWatch } from "./space.ts";
 import { StackError, type VolumeHealth, VolumeStack } from "./stack.ts";
@@ -49,6 +49,8 @@ export interface ServeFlags {
   readonly allowMissingReplicas?: boolean;
   /** Copies that failed are filled anew. */
   readonly repair: boolean;
+  /** Seconds from the failure of a copy to its repair, as written. */
+  readonly repairPause?: string;
   /** Bytes per second that rebuilds may take, as written. */
   readonly rebuildLimit?: string;
   /** Rebuilds read everything back. */
@@ -67,6 +69,8 @@ export class ServeError extends Error {
 const LOOK_EVERY_MS = 1000;
 /** The same while a copy is being filled, milliseconds. */
 const REPAIR_LOOK_EVERY_MS = 250;
+/** Longest pause before a repair that can be chosen, seconds. */
+const MAX_REPAIR_PAUSE_S = 3600;
 /** Looks without an answer before the engine counts as hanging. */
 const SILENT_LOOKS = 30;
 /** Starts until ports are found that nobody took in between. */
@@ -79,6 +83,7 @@ export async function serveVolume(name: string, flags: ServeFlags): Promise<void
   if (flags.ioMode !== "direct" && flags.ioMode !== "cached") {
     throw new UsageError(`--io-mode ${flags.ioMode}: expected direct or cached`);
   }
+  repairPause(flags);
   const directories = resolveDirectories(flags.dir);
   const found = readRecord(name, directories);
   if (found) checkSame(grownRecord(found), flags);
@@ -97,6 +102,16 @@ export async function serveVolume(name: string, flags: ServeFlags): Promise<void
   if (record !== found) writeRecord(record);
   using log = new LogFile(logPath(record));
   await new Serving(record, flags, frontend, use, log).run();
+}
+
+/** Milliseconds. @throws {UsageError} */
+function repairPause({ repairPause: text }: ServeFlags): number {
+  if (text === undefined) return FIRST_PAUSE_MS;
+  const seconds = text.trim() === "" ? NaN : Number(text);
+  if (!(seconds >= 0 && seconds <= MAX_REPAIR_PAUSE_S)) {
+    throw new UsageError(`--repair-pause ${text}: expected 0 to ${MAX_REPAIR_PAUSE_S} seconds`);
+  }
+  return seconds * 1000;
 }
 
 /** A volume that is being served. */
@@ -269,15 +284,16 @@ class Serving {
   }
 
   #makeRepair(stack: VolumeStack, health: VolumeHealth): Repair {
-    return new Repair(this.record, stack, {
-      say: (text) => this.#display.say(text),
-      warn: (text) => this.#display.warn(text),
-      changed: (name) => {
+    const events = {
+      say: (text: string) => this.#display.say(text),
+      warn: (text: string) => this.#display.warn(text),
+      changed: (name: string) => {
         this.#reported.delete(name);
         this.#ended.delete(name);
         this.#announce(stack, health);
       },
-    });
+    };
+    return new Repair(this.record, stack, events, undefined, repairPause(this.flags));
   }
 
   /** Until a signal, or until the volume cannot go on. @returns why it cannot */

@@ -182,6 +182,10 @@ async function firstProblem(settled: Promise<PromiseSettledResult<void>[]>): Pro
   return (await settled).find((result) => result.status === "rejected")?.reason;
 }
 
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && error.cause instanceof RpcError && error.cause.code === Code.NOT_FOUND;
+}
+
 /** Waits for the end of all; the first failure counts. */
 async function allOf(jobs: readonly Promise<void>[]): Promise<void> {
   for (const result of await Promise.allSettled(jobs)) if (result.status === "rejected") throw result.reason;
@@ -254,7 +258,9 @@ class FilesSync {
       try {
         return await this.#fetchOnce(job, this.#choose(shared));
       } catch (error) {
-        if (attempt >= Math.max(TRIES, this.sources.length) || this.signal.aborted) {
+        const last = attempt >= Math.max(TRIES, this.sources.length) || this.signal.aborted;
+        // Who does not have it will not have it in a moment.
+        if (last || (this.sources.length === 1 && isMissing(error))) {
           throw new Error(`cannot fetch ${job.from}: ${textOf(error)}`, { cause: error });
         }
       }

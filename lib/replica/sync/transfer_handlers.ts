@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { FilesLibc } from "../../io/files_libc.ts";
 import { getLogger } from "../../log/log.ts";
 import { Code, RpcError } from "../../rpc/errors.ts";
 import type { Handlers } from "../../rpc/service.ts";
@@ -32,7 +33,9 @@ export function transferHandlers(agent: SyncAgent): Pick<Handlers<SyncAgentMetho
   const { directory, volumeName } = agent.options, log = getLogger({ replica: directory });
   return {
     fileSend: async (request, { signal }) => {
-      using _ = agent.use(`sending ${readableName(request.fromFileName)}`);
+      const path = `${directory}/${readableName(request.fromFileName)}`;
+      if (!new FilesLibc().exists(path)) throw new RpcError(Code.NOT_FOUND, `there is no ${path}`);
+      using _ = agent.use(`sending ${request.fromFileName}`);
       const params: SendParams = {
         directory,
         file: request.fromFileName,
