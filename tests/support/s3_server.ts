@@ -56,11 +56,13 @@ export interface S3ServerOptions {
   readonly certificate?: string;
   /** File with the certificate's key. */
   readonly key?: string;
+  /** Domain below which each bucket has a host's name of its own. */
+  readonly virtualDomain?: string;
 }
 
 /** Starts a service with one bucket, `bucket`. */
 export async function s3Server(options: S3ServerOptions = {}): Promise<S3Server> {
-  const { place, certificate, key } = options;
+  const { place, certificate, key, virtualDomain } = options;
   const directory = tempDir("t-", place);
   Deno.mkdirSync(directory.join("bucket"));
   const [port] = freePorts(1);
@@ -69,6 +71,7 @@ export async function s3Server(options: S3ServerOptions = {}): Promise<S3Server>
     `127.0.0.1:${port}`,
     "--quiet",
     "--keep-alive",
+    ...(virtualDomain === undefined ? [] : ["--virtual-domain", virtualDomain]),
     ...(certificate === undefined ? [] : ["--cert", certificate, "--key", key ?? ""]),
     "posix",
     directory.path,

@@ -47,6 +47,19 @@ function wished(error: unknown): number {
 }
 
 /**
+ * Length of a pause after so many failed tries, milliseconds.
+ *
+ * @param wishedMs what the other side asked for
+ * @param random from 0 to 1
+ */
+export function pauseMs(failed: number, wishedMs: number, options: RetryOptions, random: number): number {
+  const bound = Math.min(options.maxPauseMs, options.firstPauseMs * 2 ** failed);
+  // At least half of the bound: a pause of nothing would not relieve anybody.
+  const length = bound / 2 + random * bound / 2;
+  return Math.max(length, Math.min(wishedMs, options.maxPauseMs));
+}
+
+/**
  * Does something until it succeeds, fails for good, or has failed too often. Only a {@linkcode TargetError} that
  * says it is retryable is tried again.
  */
@@ -62,10 +75,7 @@ export async function withRetries<T>(
     } catch (error) {
       signal?.throwIfAborted();
       if (!(error instanceof TargetError) || !error.retryable || failed >= options.retries) throw error;
-      const bound = Math.min(options.maxPauseMs, options.firstPauseMs * 2 ** failed);
-      // At least half of the bound: a pause of nothing would not relieve anybody.
-      const length = bound / 2 + Math.random() * bound / 2;
-      await pause(Math.max(length, Math.min(wished(error), options.maxPauseMs)), signal);
+      await pause(pauseMs(failed, wished(error), options, Math.random()), signal);
     }
   }
 }
