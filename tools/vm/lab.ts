@@ -42,6 +42,7 @@ export class Lab implements AsyncDisposable {
   #data: string[] | undefined;
   #generation = 0;
   #stopped = false;
+  #processorSeconds = 0;
   /** Takes what the machine writes to its port `records`. */
   onRecord: (line: string) => void = () => {};
   /** The serial console of all machines so far. */
@@ -51,6 +52,11 @@ export class Lab implements AsyncDisposable {
   constructor(readonly options: LabOptions) {
     this.console = join(options.directory, "console.log");
     Deno.writeTextFileSync(this.console, "");
+  }
+
+  /** Time of processors that all machines so far have used, seconds. */
+  get processorSeconds(): number {
+    return this.#processorSeconds + (this.#machine?.processorSeconds ?? 0);
   }
 
   /** The machine, booted if there is none. */
@@ -88,6 +94,7 @@ export class Lab implements AsyncDisposable {
   /** The power goes; the next script boots anew. See {@linkcode Machine.cut}. */
   async cut(...loss: readonly Loss[]): Promise<number[]> {
     const machine = await this.machine();
+    this.#processorSeconds += machine.processorSeconds;
     this.#machine = undefined;
     return await machine.cut(...loss);
   }
@@ -118,6 +125,7 @@ export class Lab implements AsyncDisposable {
   /** Ends the machine, if there is one. */
   async [Symbol.asyncDispose](): Promise<void> {
     const machine = this.#machine;
+    this.#processorSeconds += machine?.processorSeconds ?? 0;
     await machine?.[Symbol.asyncDispose]();
     if (this.#machine === machine) this.#machine = undefined;
   }

@@ -51,13 +51,12 @@ export async function runScenarios(
   signal.addEventListener("abort", stop, { once: true });
   for (const scenario of scenarios) {
     if (signal.aborted) break;
-    const begin = performance.now();
-    const line = (verdict: string, rest = "") =>
-      options.say(
-        `${verdict}  ${
-          ((performance.now() - begin) / 1000).toFixed(1).padStart(6)
-        } s  ${scenario.name}${rest}`,
-      );
+    const begin = performance.now(), processorBegin = lab.processorSeconds;
+    const line = (verdict: string, rest = "") => {
+      const seconds = ((performance.now() - begin) / 1000).toFixed(1).padStart(6);
+      const processor = (lab.processorSeconds - processorBegin).toFixed(0).padStart(4);
+      options.say(`${verdict}  ${seconds} s (processor ${processor} s)  ${scenario.name}${rest}`);
+    };
     try {
       if (begin - start > seconds * 1000) throw new Skip("the time was used up by those before it");
       await scenario.run(lab);
