@@ -6,6 +6,7 @@
 import type { Command } from "commander";
 import { hostContext } from "../../lib/host/context.ts";
 import {
+  cleanNode,
   type Finding,
   INSPECTIONS,
   listensAt,
@@ -90,33 +91,37 @@ async function check(flags: NodeFlags): Promise<void> {
   if (bad > 0) throw new NodeError(`${bad} things are broken or left over`);
 }
 
-async function clean(flags: NodeFlags): Promise<void> {
-  const findings = await inspect(thisNode());
-  const safe = findings.filter(({ repair }) => repair !== undefined);
-  const others = findings.filter(({ repair }) => repair === undefined);
-  for (const { subject, what, todo } of others) console.log(`left alone: ${subject}: ${what}; ${todo}`);
-  if (safe.length === 0) return console.log("there is nothing to clean");
+/** Whether these are to be cleaned. @throws {UsageError} nobody is there to ask */
+function agrees(safe: readonly Finding[], flags: NodeFlags): boolean {
   for (const { subject, what } of safe) {
     console.log(`${flags.dryRun ? "would" : "will"} clean: ${subject}: ${what}`);
   }
-  if (flags.dryRun) return;
-  if (!flags.yes) {
-    if (!Deno.stdin.isTerminal()) {
-      throw new UsageError("nobody is there to ask; --yes cleans without, --dry-run shows");
-    }
-    if (!confirm(`clean ${safe.length} of these?`)) return console.log("nothing was cleaned");
+  if (flags.dryRun) return false;
+  if (flags.yes) return true;
+  if (!Deno.stdin.isTerminal()) {
+    throw new UsageError("nobody is there to ask; --yes cleans without, --dry-run shows");
   }
-  let failures = 0;
-  for (const { subject, what, repair } of safe) {
-    try {
-      await repair?.();
-      console.log(`cleaned: ${subject}: ${what}`);
-    } catch (error) {
-      failures++;
-      console.error(`not cleaned: ${subject}: ${what}: ${reasonOf(error)}`);
-    }
-  }
-  if (failures > 0) throw new NodeError(`${failures} of ${safe.length} were not cleaned`);
+  return confirm(`clean ${safe.length} of these?`);
+}
+
+async function clean(flags: NodeFlags): Promise<void> {
+  const node = thisNode();
+  let asked = false;
+  const { tried, failures } = await cleanNode({
+    look: () => inspect(node),
+    leftAlone: (others) => {
+      for (const { subject, what, todo } of others) console.log(`left alone: ${subject}: ${what}; ${todo}`);
+    },
+    agree: (safe) => {
+      asked = true;
+      return agrees(safe, flags);
+    },
+    cleaned: ({ subject, what }) => console.log(`cleaned: ${subject}: ${what}`),
+    failed: ({ subject, what }, reason) => console.error(`not cleaned: ${subject}: ${what}: ${reason}`),
+  });
+  if (!asked) console.log("there is nothing to clean");
+  else if (tried === 0 && !flags.dryRun) console.log("nothing was cleaned");
+  if (failures > 0) throw new NodeError(`${failures} of ${tried} were not cleaned`);
 }
 
 const HELP = `

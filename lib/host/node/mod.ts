@@ -9,6 +9,7 @@ import type { Inspection } from "./finding.ts";
 import { multipath, staleRecords, staleSessions } from "./iscsi.ts";
 import { orphanedTargets } from "./tgt.ts";
 
+export { cleanNode } from "./clean.ts";
 export {
   type Finding,
   type Inspection,
