@@ -17,7 +17,7 @@ async function copyAndEngine(lab: Lab, carrier: "iscsi" | "nbd"): Promise<void> 
   await lab.sh(
     `
 mkdir -p /mnt
-attach kill ${carrier} --size 300MiB
+attach kill ${carrier} --size 128MiB
 mkfs.ext4 -q -F $disk
 mount $disk /mnt
 mark
