@@ -1,5 +1,5 @@
 /**
- * Finds out where copies differ, without moving their data: every complete copy is asked for the digest of a range
+ * Finds out where copies differ, without moving their data: every copy is asked for the digest of a range
  * (lib/wire/digest.ts), and the pieces whose sums are not the same on all are kept for who makes them equal.
  *
  * Nobody waits for it: ranges are not closed to hosts. A sector that no write touches meanwhile is told as it is. One
@@ -36,8 +36,12 @@ export interface ComparePlan {
   next: number;
   /** End of the stretch that `next` lies in. */
   readonly end: number;
+  /** The copies to be compared, each of which gets all writes; those that are gone are not among them. */
+  readonly links: readonly Link[];
   /** Goes to the next stretch. @returns false when there is none */
   advance(): boolean;
+  /** A range has the same content on all, for good. */
+  same(offset: number, length: number): void;
   /** Nothing is under way: all was compared, or much was found, or `stopped` said so. */
   compared(): void;
 }
@@ -84,13 +88,13 @@ export class Compare implements Completer {
   }
 
   #pump(): void {
-    const { plan, volume } = this;
+    const { plan } = this;
     while (!plan.stopped() && this.found.length < 2 * MAX_DIFFERENCES) {
       if (plan.next >= plan.end) {
         if (!plan.advance()) break;
         continue;
       }
-      const links = volume.replicas.readers;
+      const { links } = plan;
       // Few copies: many ranges at once. At least one.
       if (this.#underWay > 0 && (this.#underWay + 1) * links.length > COMPARE_REQUESTS) return;
       if (links.length < 2 || links.some(({ features }) => (features & Feature.DIGEST) === 0)) {
@@ -134,16 +138,21 @@ export class Compare implements Completer {
 
   /** All have told: those that are still there count. */
   #judge({ offset, length, at, links, failed }: Range): void {
-    const present = this.volume.replicas.readersMask;
+    const now = this.plan.links, present = now.reduce((mask, { bit }) => mask | bit, 0);
     const answers = links.flatMap(({ bit }, i) => (bit & present) === 0 ? [] : at + i * ANSWER_BYTES);
-    if ((failed & present) !== 0) return this.#differs(offset, length);
+    // One that came in the place of another was not asked.
+    if ((failed & present) !== 0 || answers.length < now.length) return this.#differs(offset, length);
     const [first, ...others] = answers, pieces = digestPieces(length);
     if (first === undefined) return;
+    let from = 0;
     for (let piece = 0; piece < pieces; piece++) {
       if (others.every((other) => this.#same(first, other, piece))) continue;
-      const within = piece * DIGEST_PIECE_BYTES;
-      this.#differs(offset + within, Math.min(DIGEST_PIECE_BYTES, length - within));
+      const within = piece * DIGEST_PIECE_BYTES, bytes = Math.min(DIGEST_PIECE_BYTES, length - within);
+      if (within > from) this.plan.same(offset + from, within - from);
+      this.#differs(offset + within, bytes);
+      from = within + bytes;
     }
+    if (length > from) this.plan.same(offset + from, length - from);
   }
 
   #same(a: number, b: number, piece: number): boolean {

@@ -7,10 +7,10 @@
 import type { Completer, Io } from "../io/io.ts";
 import type { Handlers, Reply } from "../io/mailbox_server.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
-import { nextRun, REGION_MAP_BYTES } from "../wire/regions.ts";
-import { type BlockSet, SET_BLOCK_BYTES } from "./block_set.ts";
+import { SET_BLOCK_BYTES } from "./block_set.ts";
 import { ADMIT_RETRY_MS, COPY_BYTES, MAX_SETTLED_TRIMS, TRIM_BLOCKS } from "./limits.ts";
 import type { Link } from "./link.ts";
+import { LostWrites } from "./lost.ts";
 import { Rebuild, type RebuildProgress } from "./rebuild.ts";
 import { InnerOp } from "./slots.ts";
 import type { Volume } from "./volume.ts";
@@ -79,7 +79,8 @@ export class Joining {
     this.#whenReady(link, reply, () => {
       const set = missed ? volume.journals.take(link.id, this.io.now()) : undefined;
       if (missed && !set) return reply.error(new Error("what it missed is not known any more"));
-      link.catchingUp = set;
+      // What it lost is missed too, and not known yet: should it go now, it is to be rebuilt whole.
+      link.catchingUp = lost ? undefined : set;
       volume.admit(name, "WO");
       const filling = new Rebuild(this.io, this.pool, volume, link, (failure) => {
         this.#filling = undefined;
@@ -87,29 +88,11 @@ export class Joining {
         this.filled(name, failure, filling.progress.done);
       }, set);
       this.#filling = filling;
-      if (set && lost) this.#addLost(link, set, () => filling.start());
-      else filling.start();
+      const start = () => filling.start();
+      if (set && lost) new LostWrites(this.io, this.pool, volume, link, set, start).start();
+      else start();
       reply.ok();
     });
-  }
-
-  /** Adds the regions that a copy had been writing to when its machine stopped. */
-  #addLost(link: Link, set: BlockSet, then: () => void): void {
-    const { volume, pool } = this, region = volume.regions.region, at = pool.allocate(REGION_MAP_BYTES);
-    const told = (result: number) => {
-      if (at === NO_BUFFER || result < 0) set.addTouched(0, volume.bytes);
-      else {
-        const map = this.io.arena.u8.slice(at, at + REGION_MAP_BYTES);
-        for (let [first, count] = nextRun(map, 0); count > 0; [first, count] = nextRun(map, first + count)) {
-          set.addTouched(first * region, Math.min(count * region, volume.bytes - first * region));
-        }
-      }
-      if (at !== NO_BUFFER) pool.release(at);
-      then();
-    };
-    if (at === NO_BUFFER) return told(0);
-    const who: Completer = { complete: (_, result) => told(result) };
-    volume.submitInner(InnerOp.REGIONS, 0, REGION_MAP_BYTES, at, who, 0, link.bit);
   }
 
   /**

@@ -102,6 +102,11 @@ export class Resync implements ComparePlan {
     );
   }
 
+  /** See {@linkcode ComparePlan}. */
+  get links(): readonly Link[] {
+    return this.volume.replicas.readers;
+  }
+
   /** See {@linkcode ComparePlan}: another source means to begin again. */
   stopped(): boolean {
     return !this.volume.serving || this.#source !== this.volume.replicas.readers[0];
@@ -118,6 +123,9 @@ export class Resync implements ComparePlan {
     this.#bytes += this.end - this.next;
     return true;
   }
+
+  /** See {@linkcode ComparePlan}. */
+  same(): void {}
 
   /** See {@linkcode ComparePlan}. */
   compared(): void {
