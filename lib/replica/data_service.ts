@@ -124,8 +124,12 @@ export class DataService implements FrameHandler {
     return this.#connected.includes(1);
   }
 
-  /** Serves an open directory from now on, or none. @param state for answers to pings */
-  use(store: ReplicaStore | undefined, state: string): void {
+  /**
+   * Serves an open directory from now on, or none.
+   * @param state for answers to pings
+   * @param engine an engine has opened it, which is connected already: if it is not, it has died
+   */
+  use(store: ReplicaStore | undefined, state: string, engine = false): void {
     this.io.cancel(this.#timer);
     this.#timer = NO_TIMER;
     this.#succeeded();
@@ -138,6 +142,7 @@ export class DataService implements FrameHandler {
     for (let i = 0; i < MAX_CONNECTIONS; i++) {
       if (this.#peerGeneration[i] > 0) this.#peerGeneration[i] = REVOKED;
     }
+    if (engine && !this.connected) this.#succession = this.io.timer(SUCCESSION_MS, this.#abandon, 0);
   }
 
   /** Puts new requests aside until {@linkcode release}; those under way end. */

@@ -331,6 +331,22 @@ Deno.test("an engine that dies before it has adopted, or never would, leaves the
   assert.equal(setup.abandoned, 1);
 });
 
+Deno.test("an engine that dies while it opens a replica leaves it closed; who opens it without a connection may go on", () => {
+  for (const engine of [true, false]) {
+    using setup = new Setup(false);
+    setup.process.enter(() => setup.service.use(setup.store, "open", engine));
+    setup.pass(6_000);
+    assert.equal(setup.abandoned, engine ? 1 : 0);
+  }
+  using setup = new Setup(false);
+  setup.process.enter(() => {
+    setup.service.onCome(1);
+    setup.service.use(setup.store, "open", true);
+  });
+  setup.pass(20_000);
+  assert.equal(setup.abandoned, 0);
+});
+
 Deno.test("while somebody else is connected, the end of an engine leaves him time to take its place", () => {
   using setup = new Setup();
   setup.adopt(1, 3);

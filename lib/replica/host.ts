@@ -214,7 +214,7 @@ export class ReplicaHost implements Completer {
       throw error;
     }
     this.#store = new DiskStore(disk, this.#id, options.boot, this.#regions);
-    this.#service.use(this.#store, disk.state);
+    this.#service.use(this.#store, disk.state, copies.length > 0);
   }
 
   /** On a full disk there may be no record: everything is compared after a crash, but the volume starts. */
