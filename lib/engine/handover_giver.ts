@@ -178,15 +178,14 @@ export class HandoverGiver {
       return void channel.tell({ type: "no", reason: obstacle });
     }
     const hand = control.hand(), began = performance.now();
-    hand.leaving(true);
     let packed: Packed;
     try {
       packed = await this.thread.call("suspend", { graceMs: REST_MS }, THREAD_TIMEOUT_MS) as Packed;
     } catch (error) {
-      hand.leaving(false);
       log.warn("a live upgrade was refused", { reason: plainReason(error) });
       return void channel.tell({ type: "no", reason: plainReason(error) });
     }
+    hand.leaving(true);
     const theirs = want.replicas.filter((name) => !hand.replicas.has(name));
     const problem = await this.#offer(channel, packed, theirs.length > 0).catch(plainReason);
     closeAll([packed.memory]);

@@ -26,6 +26,8 @@ export interface HandoverHost {
   frontend: ThreadFrontend | undefined;
   /** Makes one. */
   makeFrontend(kind: string, options: unknown, device: Volume): ThreadFrontend;
+  /** Makes copies equal a little later. */
+  onDiffer(): void;
 }
 
 /** Answer of `suspend`. */
@@ -107,7 +109,8 @@ class Rest implements Completer {
   }
 
   begin(): void {
-    this.host.volume.retire();
+    // A copy that fails on the way is to be recorded as gone before anything that it missed is answered.
+    this.host.volume.rest();
     this.complete();
   }
 
@@ -120,6 +123,7 @@ class Rest implements Completer {
 
   #pack(): void {
     const { volume, frontend } = this.host;
+    volume.retire();
     try {
       const parcel = frontend?.parcel();
       const baggage: Baggage = {
@@ -142,8 +146,10 @@ class Rest implements Completer {
   }
 
   #back(error: unknown): void {
-    this.host.volume.goOn();
-    this.host.frontend?.resume();
+    const { host } = this;
+    host.volume.goOn();
+    if (host.volume.turns.single) host.onDiffer();
+    host.frontend?.resume();
     this.reply.error(error);
   }
 }

@@ -109,7 +109,7 @@ export class Resync implements ComparePlan {
 
   /** See {@linkcode ComparePlan}: another source means to begin again. */
   stopped(): boolean {
-    return !this.volume.serving || this.#source !== this.volume.replicas.readers[0];
+    return !this.volume.working || this.#source !== this.volume.replicas.readers[0];
   }
 
   /** See {@linkcode ComparePlan}. */
@@ -145,14 +145,14 @@ export class Resync implements ComparePlan {
   #ended(failed: boolean): void {
     // Where copies began to differ meanwhile may lie behind.
     if (!failed && this.volume.differed === this.#differed) return this.#finish();
-    if (!this.volume.serving) return;
+    if (!this.volume.working) return;
     // The source failed, and another one takes over; or a copy is full, and may have space later.
     if (this.stopped()) return this.start();
-    this.io.timer(RESYNC_RETRY_MS, { complete: () => this.volume.serving && this.start() }, 0);
+    this.io.timer(RESYNC_RETRY_MS, { complete: () => this.volume.working && this.start() }, 0);
   }
 
   #finish(): void {
-    if (!this.volume.serving) return;
+    if (!this.volume.working) return;
     this.volume.regions.adopt(this.#map);
     this.volume.turns.single = false;
     this.done({ bytes: this.#bytes, copied: this.#copied });

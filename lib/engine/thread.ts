@@ -269,7 +269,7 @@ export class EngineThread implements VolumeEvents {
   /** See {@linkcode VolumeEvents}. A volume that starts makes its copies equal when their members are recorded. */
   onDiffer(): void {
     // One that stands still for a live upgrade does it when it goes on.
-    this.io.timer(RESYNC_RETRY_MS, { complete: () => this.volume.serving && this.#resync() }, 0);
+    this.io.timer(RESYNC_RETRY_MS, { complete: () => this.volume.working && this.#resync() }, 0);
   }
 
   /** See {@linkcode VolumeEvents}. */

@@ -30,6 +30,8 @@ export class Volume extends Requests implements BlockDevice, MembershipHost {
   readonly #membership: Membership;
   /** True between a start and a retirement. */
   serving = false;
+  /** True while it comes to rest: nothing new of its own begins. Copies that fail are noted as ever. */
+  resting = false;
   readonly #heartbeat: Heartbeat;
   /** Which regions may differ between copies. */
   override readonly regions: RegionKeeper;
@@ -71,9 +73,21 @@ export class Volume extends Requests implements BlockDevice, MembershipHost {
     this.#membership.begin(generation);
   }
 
-  /** Undoes {@linkcode Volume.retire}, with what is recorded as it is. */
+  /** True while copies may be made equal. */
+  get working(): boolean {
+    return this.serving && !this.resting;
+  }
+
+  /** Begins nothing more of its own, so that what is under way comes to an end. */
+  rest(): void {
+    this.resting = true;
+    this.regions.stop();
+  }
+
+  /** Undoes {@linkcode Volume.rest} and {@linkcode Volume.retire}, with what is recorded as it is. */
   goOn(): void {
     this.serving = true;
+    this.resting = false;
     this.#heartbeat.start();
     this.regions.begin();
   }

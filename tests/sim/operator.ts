@@ -193,9 +193,9 @@ export class Operator {
       await calls.sleep(LINGER_MS + random.unit() * OUTAGE_MS);
       // It may be another one by now: what the copy missed was handed over.
       const { controller } = this.scene;
-      if (replica.alive || !replica.host.up || !controller?.started || controller.replicas().length === 0) {
-        return;
-      }
+      if (replica.alive || !replica.host.up || !controller?.started) return;
+      // An engine that was started anew has been given all copies.
+      if (controller.replicas().some(({ name }) => name === replica.name)) return;
       if (erase) replica.wipe(controller.bytes);
       else replica.start();
       if (random.chance(0.5)) {

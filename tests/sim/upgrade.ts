@@ -41,8 +41,8 @@ export class SimTakeover implements Takeover, Disposable {
 
   /** See {@linkcode Takeover.claim}. */
   async claim(prepared: readonly Opened[], unreachable: number): Promise<Election> {
-    this.from.hand().leaving(true);
     const packed = await this.old.call("suspend", { graceMs: REST_MS }) as Packed;
+    this.from.hand().leaving(true);
     this.#packed = packed;
     this.#generation = packed.record.generation;
     const now = await Promise.all(
