@@ -144,6 +144,7 @@ Deno.test("a large file comes from several sources, and goes on when one of them
   await lost;
   const restart = other.start();
   // One of the sources.
+  const before = [one, target].map(peakOf);
   await target.agent.unary("droverSyncLimitSet", { bytesPerSecond: 30 * MIB });
   const shared = sync(target, [one, two], files);
   await done(target, 8 * MIB);
@@ -152,6 +153,9 @@ Deno.test("a large file comes from several sources, and goes on when one of them
   const first = await shared;
   assert.deepEqual([first.state, first.fromReplicaAddressList.length], ["complete", 2]);
   assertSameFile(`${to}/${image}`, `${directories[0]}/${image}`);
+  // Threads and buffers, whatever the file's size.
+  const grown = [one, target].map((replica, i) => peakOf(replica) - before[i]);
+  assert.ok(grown.every((bytes) => bytes < MEMORY_BYTES), `the processes grew by ${grown} bytes`);
   // The target goes on where it was.
   await restart;
   const { droverBytesReceived } = await sync(other, [one], files);
@@ -167,6 +171,15 @@ Deno.test("a large file comes from several sources, and goes on when one of them
   await other.agent.unary("reset", {});
   await other.replica.unary("replicaReload", {});
 });
+
+/** What a transfer may add to the memory of a process, bytes: less than the file has. */
+const MEMORY_BYTES = 64 * MIB;
+
+/** The most memory that a replica's process had until now, bytes. */
+function peakOf({ process }: SyncReplica): number {
+  const status = Deno.readTextFileSync(`/proc/${process?.pid}/status`);
+  return Number(/^VmHWM:\s*(\d+) kB$/m.exec(status)?.[1]) * 1024;
+}
 
 function wanted2(directory: string) {
   const file = "volume-snap-a.img";
