@@ -8,6 +8,9 @@
  * full, and differ, is counted in {@linkcode Volume.differed}). So what was found equal is equal, and what was not is
  * copied once for nothing at worst.
  *
+ * How much is asked for at once follows how long the answers take: ranges without data take no time, and a disk that is
+ * busy with hosts must not be given more than it answers before it would be taken for dead.
+ *
  * Where a copy cannot tell (Longhorn's, or a range that cannot be read) the range counts as different: the copying
  * finds out what is wrong, and treats the copy accordingly.
  *
@@ -23,7 +26,7 @@ import {
   MAX_DIGEST_BYTES,
 } from "../wire/digest.ts";
 import { Feature } from "../wire/frame.ts";
-import { COMPARE_REQUESTS, MAX_DIFFERENCES, MAX_REPLICAS } from "./limits.ts";
+import { COMPARE_BYTES, COMPARE_MS, COMPARE_REQUESTS, MAX_DIFFERENCES, MAX_REPLICAS } from "./limits.ts";
 import type { Link } from "./link.ts";
 import { InnerOp } from "./slots.ts";
 import type { Volume } from "./volume.ts";
@@ -54,6 +57,8 @@ interface Range {
   readonly at: number;
   /** Who was asked. */
   readonly links: readonly Link[];
+  /** When they were asked, ms. */
+  readonly askedAt: number;
   /** Answers to come. */
   left: number;
   /** Bits of the links that could not tell. */
@@ -69,6 +74,10 @@ export class Compare implements Completer {
   readonly found: number[] = [];
   readonly #ranges: (Range | undefined)[] = new Array<Range | undefined>(COMPARE_REQUESTS).fill(undefined);
   #underWay = 0;
+  /** Bytes of the ranges under way, and how many there may be. */
+  #bytes = 0;
+  #most: number = COMPARE_BYTES.first;
+  readonly #words: Int32Array;
 
   /**
    * Does nothing before `run`.
@@ -80,7 +89,10 @@ export class Compare implements Completer {
     readonly pool: BufferPool,
     readonly volume: Volume,
     readonly plan: ComparePlan,
-  ) {}
+  ) {
+    const { u8 } = io.arena;
+    this.#words = new Int32Array(u8.buffer, u8.byteOffset, Math.floor(u8.length / 4));
+  }
 
   /** Begins, or goes on; `compared` follows, never inside the call. */
   run(): void {
@@ -95,8 +107,11 @@ export class Compare implements Completer {
         continue;
       }
       const { links } = plan;
-      // Few copies: many ranges at once. At least one.
-      if (this.#underWay > 0 && (this.#underWay + 1) * links.length > COMPARE_REQUESTS) return;
+      const length = Math.min(MAX_DIGEST_BYTES, this.#most, plan.end - plan.next);
+      // At least one range.
+      const enough = this.#bytes + length > this.#most ||
+        (this.#underWay + 1) * links.length > COMPARE_REQUESTS;
+      if (this.#underWay > 0 && enough) return;
       if (links.length < 2 || links.some(({ features }) => (features & Feature.DIGEST) === 0)) {
         this.#differs(plan.next, plan.end - plan.next);
         plan.next = plan.end;
@@ -107,15 +122,24 @@ export class Compare implements Completer {
         if (this.#underWay === 0) this.pool.wait({ runDeferred: () => this.#pump() });
         return;
       }
-      this.#ask(plan.next, Math.min(MAX_DIGEST_BYTES, plan.end - plan.next), at, [...links]);
+      this.#ask(plan.next, length, at, [...links]);
     }
     if (this.#underWay === 0) plan.compared();
   }
 
   #ask(offset: number, length: number, at: number, links: readonly Link[]): void {
     const index = this.#ranges.indexOf(undefined);
-    this.#ranges[index] = { offset, length, at, links, left: links.length, failed: 0 };
+    this.#ranges[index] = {
+      offset,
+      length,
+      at,
+      links,
+      askedAt: this.io.now(),
+      left: links.length,
+      failed: 0,
+    };
     this.#underWay++;
+    this.#bytes += length;
     this.plan.next += length;
     links.forEach(({ bit }, i) => {
       const tag = index * MAX_REPLICAS + i;
@@ -131,9 +155,18 @@ export class Compare implements Completer {
     if (--range.left > 0) return;
     this.#ranges[index] = undefined;
     this.#underWay--;
+    this.#bytes -= range.length;
+    this.#pace(this.io.now() - range.askedAt);
     this.#judge(range);
     this.pool.release(range.at);
     this.#pump();
+  }
+
+  /** A range took so long, ms. */
+  #pace(took: number): void {
+    const { least, most } = COMPARE_BYTES;
+    if (took > COMPARE_MS.long) this.#most = Math.max(least, this.#most / 2);
+    else if (took < COMPARE_MS.soon) this.#most = Math.min(most, this.#most * 2);
   }
 
   /** All have told: those that are still there count. */
@@ -156,8 +189,10 @@ export class Compare implements Completer {
   }
 
   #same(a: number, b: number, piece: number): boolean {
-    const { u8 } = this.io.arena, from = piece * DIGEST_SUM_BYTES;
-    for (let i = from; i < from + DIGEST_SUM_BYTES; i++) if (u8[a + i] !== u8[b + i]) return false;
+    const words = this.#words, from = piece * DIGEST_SUM_BYTES, end = (a + from + DIGEST_SUM_BYTES) / 4;
+    for (let i = (a + from) / 4, j = (b + from) / 4; i < end; i++, j++) {
+      if (words[i] !== words[j]) return false;
+    }
     return true;
   }
 

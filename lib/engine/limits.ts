@@ -69,6 +69,15 @@ export const COPY_DEPTH = 8;
 /** Digests asked for at once when copies are compared, of all copies together. */
 export const COMPARE_REQUESTS = 48;
 
+/**
+ * Bytes of the ranges that are compared at once: nobody knows beforehand what of them is data and must be read. A disk
+ * that reads 4 MiB/s beside its hosts still answers within the shortest time-out.
+ */
+export const COMPARE_BYTES = { first: 4 * 1024 * 1024, least: 256 * 1024, most: 32 * 1024 * 1024 } as const;
+
+/** A comparison that ends sooner lets more be compared at once, one that takes longer halves that; milliseconds. */
+export const COMPARE_MS = { soon: 100, long: 500 } as const;
+
 /** Places that differ and are noted before they are made equal. */
 export const MAX_DIFFERENCES = 1024;
 

@@ -14,8 +14,8 @@ class Equal implements Disposable {
   readonly bench: Bench;
   report: ResyncReport | undefined;
 
-  constructor(features: readonly number[] = [DIGESTS, DIGESTS, DIGESTS]) {
-    this.bench = new Bench({ replicas: features.length, bare: true });
+  constructor(features: readonly number[] = [DIGESTS, DIGESTS, DIGESTS], bytes = VOLUME_BYTES) {
+    this.bench = new Bench({ replicas: features.length, bare: true, bytes });
     const { bench } = this;
     bench.replicas.forEach((replica, i) => bench.dial(replica, features[i]));
     bench.until("all replicas to be connected", () => bench.connected.length === features.length);
@@ -140,6 +140,41 @@ Deno.test("when the first copy goes away the comparison begins again with the ne
   bench.enter(() => bench.volume.replicas.find(first.name).close("a test"));
   assert.equal(copies.ended().copied, DIGEST_PIECE_BYTES);
   assert.deepEqual(third.disk, second.disk);
+});
+
+Deno.test("a disk that takes its time is asked for less and less at once, one that is quick for more", () => {
+  const bytes = 256 * VOLUME_BYTES;
+  using copies = new Equal(undefined, bytes);
+  const { bench } = copies, [, second] = bench.replicas;
+  const sizes = () => second.held.map(({ size }) => size / VOLUME_BYTES);
+  second.behave = ({ type }) => type === FrameType.DIGEST ? "hold" : undefined;
+  copies.start();
+  bench.until("a digest to be held", () => second.held.length > 0);
+  bench.pass(50);
+  assert.deepEqual(sizes(), [4]);
+  for (let i = 0; i < 8; i++) {
+    second.release();
+    bench.pass(50);
+  }
+  assert.deepEqual(sizes(), [4, 4, 4, 4, 4, 4, 4, 4]);
+  for (let i = 0; i < 6; i++) {
+    bench.pass(2000);
+    second.release();
+    bench.pass(50);
+  }
+  assert.deepEqual(sizes(), [0.25]);
+  second.behave = () => undefined;
+  second.release();
+  assert.equal(copies.ended().bytes, bytes);
+  const asked = second.requests.filter(({ type }) => type === FrameType.DIGEST).sort((a, b) =>
+    a.offset - b.offset
+  );
+  let end = 0;
+  for (const { offset, size } of asked) {
+    assert.equal(offset, end, "a range was left out, or asked for twice");
+    end = offset + size;
+  }
+  assert.equal(end, bytes);
 });
 
 Deno.test("a copy that answers a digest with more than was asked for is out", () => {
