@@ -86,10 +86,13 @@ export interface Files {
   /** Punches a hole, keeping the size. */
   punchHole(fd: number, offset: number, length: number): void;
   /**
-   * Extents of a file within [offset, offset + length), in order, synced first (FIEMAP_FLAG_SYNC).
+   * Extents of a file within [offset, offset + length), in order.
+   *
+   * @param synced the file is synced first (FIEMAP_FLAG_SYNC). Else what is only in the page cache is told too, but also as
+   *   unwritten
    * @throws IoError EOPNOTSUPP where the file system has no FIEMAP (tmpfs, NFS)
    */
-  extents(fd: number, offset: number, length: number): Extent[];
+  extents(fd: number, offset: number, length: number, synced?: boolean): Extent[];
   /**
    * Takes an exclusive advisory lock (flock) without waiting.
    * @returns false when another open file description holds it

@@ -221,10 +221,10 @@ export class FilesLibc implements Files {
   }
 
   /** See {@linkcode Files.extents}. */
-  extents(fd: number, offset: number, length: number): Extent[] {
+  extents(fd: number, offset: number, length: number, synced = true): Extent[] {
     const found: Extent[] = [], bytes = fiemap, view = new DataView(bytes.buffer);
     const end = offset + length;
-    let flags = FIEMAP_FLAG_SYNC;
+    let flags = synced ? FIEMAP_FLAG_SYNC : 0;
     for (let from = offset; from < end;) {
       bytes.fill(0, 0, FIEMAP_HEADER_BYTES);
       view.setBigUint64(0, BigInt(from), true);

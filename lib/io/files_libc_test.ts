@@ -160,6 +160,23 @@ inDirectory("extents tell data, holes and unwritten space", (directory) => {
   });
 });
 
+inDirectory("what is only in the page cache is told without a sync, if only as unwritten", (directory) => {
+  withFile(`${directory}/f`, (fd) => {
+    files.truncate(fd, 1 << 30);
+    assert.equal(libc.fallocate(fd, 0, BigInt(200 * BLOCK), BigInt(8 * BLOCK)), 0);
+    for (const block of [7, 100, 204, 5000]) files.writeAt(fd, new Uint8Array(BLOCK).fill(1), block * BLOCK);
+    const found = files.extents(fd, 0, 1 << 30, false);
+    for (const block of [7, 100, 204, 5000]) {
+      const at = block * BLOCK;
+      assert.ok(
+        found.some(({ offset, length }) => offset <= at && at + BLOCK <= offset + length),
+        `block ${block}`,
+      );
+    }
+    assert.ok(!found.some(({ offset, length }) => offset <= 50 * BLOCK && 50 * BLOCK < offset + length));
+  });
+});
+
 inDirectory("more extents than one call of the kernel returns are all told", (directory) => {
   withFile(`${directory}/f`, (fd) => {
     const count = 1200;

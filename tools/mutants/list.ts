@@ -35,7 +35,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a digest forgets a run of data",
     file: "lib/disk/data_pieces.ts",
-    from: "      if (extent.unwritten) continue;",
+    from: "      if (extent.unwritten && direct) continue;",
     to: "      if (extent.unwritten || extent.offset > offset) continue;",
   },
   {
