@@ -1,16 +1,17 @@
 /**
  * A file that takes a restore or the difference of two backups.
  *
- * A block goes to its place in one call, and on its way to the disk at once: so little is left for the sync at the end,
- * and no block waits for another one's. A sync is waited for beside the event loop, which goes on taking blocks.
+ * A block goes to its place in one call. Every now and then what came so far is synced, in a thread of the runtime's
+ * beside those that bring blocks: so little is left for the sync at the end, and nobody waits for one before.
  *
  * @module
  */
 import { FilesLibc } from "../io/files_libc.ts";
-import { startWriteback } from "../io/page_cache.ts";
 import type { BlockSink } from "./source.ts";
 
 const MODE = 0o600;
+/** After so many bytes what came is synced, if the last such sync has ended. */
+const EARLY_BYTES = 64 * 1024 ** 2;
 /** Zeros, for ranges that must not be holes. */
 const ZEROS = new Uint8Array(1024 ** 2);
 
@@ -29,6 +30,10 @@ export class FileSink implements BlockSink {
   readonly #place: (offset: number) => number;
   /** The same file, for syncs: from the beginning, so that it hears of every failure to write. */
   readonly #synced: Deno.FsFile;
+  #unsynced = 0;
+  #syncing: Promise<void> | undefined;
+  /** Why an early sync failed. */
+  #failure: unknown;
 
   /** Opens or makes the file, with this size. @throws {IoError} */
   constructor(
@@ -50,7 +55,12 @@ export class FileSink implements BlockSink {
   /** Writes at a place in the file. @throws {IoError} */
   writeAt(place: number, data: Uint8Array): void {
     this.#files.writeAt(this.#fd, data, place);
-    startWriteback(this.#fd, place, data.length);
+    this.#unsynced += data.length;
+    if (this.#unsynced < EARLY_BYTES || this.#syncing !== undefined) return;
+    this.#unsynced = 0;
+    this.#syncing = this.#synced.syncData().catch((error) => this.#failure ??= error).finally(() =>
+      this.#syncing = undefined
+    );
   }
 
   /** See {@linkcode BlockSink}. */
@@ -72,6 +82,9 @@ export class FileSink implements BlockSink {
 
   /** See {@linkcode BlockSink}. */
   async flush(): Promise<void> {
+    await this.#syncing;
+    // The kernel tells a failure once: to whoever asks first.
+    if (this.#failure !== undefined) throw this.#failure;
     await this.#synced.sync();
   }
 

@@ -18,6 +18,7 @@ const PIECE_BYTES = 512 * 1024;
 /** Interim answers that are skipped before the real one (100, 103). */
 const MAX_INTERIM = 8;
 const NO_BYTES = new Uint8Array(0);
+const LINE_END = [13, 10] as const, EMPTY_LINE = [...LINE_END, ...LINE_END] as const;
 
 /** What is used of a connection. */
 export interface Wire {
@@ -159,22 +160,22 @@ export class HttpConnection {
   }
 
   /** The text up to a mark, which is taken along. */
-  async #upTo(mark: string): Promise<string> {
-    for (let from = 0;;) {
-      const text = new TextDecoder("latin1").decode(this.#buffer.subarray(this.#start, this.#end));
-      const at = text.indexOf(mark, from);
-      if (at >= 0) {
-        this.#start += at + mark.length;
-        return text.slice(0, at);
+  async #upTo(mark: readonly number[]): Promise<string> {
+    for (let looked = 0;;) {
+      for (; this.#start + looked + mark.length <= this.#end; looked++) {
+        const at = this.#start + looked;
+        if (this.#buffer[at] !== mark[0] || !mark.every((byte, i) => this.#buffer[at + i] === byte)) continue;
+        const text = String.fromCharCode(...this.#buffer.subarray(this.#start, at));
+        this.#start = at + mark.length;
+        return text;
       }
-      from = Math.max(0, text.length - mark.length);
       await this.#more();
     }
   }
 
   async #head(): Promise<Head> {
     for (let interim = 0; interim < MAX_INTERIM; interim++) {
-      const head = parseHead(await this.#upTo("\r\n\r\n"));
+      const head = parseHead(await this.#upTo(EMPTY_LINE));
       if (head.status >= 200) return head;
     }
     throw broken("it does not come to an answer");
@@ -199,15 +200,15 @@ export class HttpConnection {
   async #chunks(request: HttpRequest): Promise<Uint8Array> {
     const body = new GrowingBody(request, undefined);
     for (;;) {
-      const size = /^([0-9a-f]{1,8})\s*(?:;.*)?$/i.exec(await this.#upTo("\r\n"))?.[1];
+      const size = /^([0-9a-f]{1,8})\s*(?:;.*)?$/i.exec(await this.#upTo(LINE_END))?.[1];
       if (size === undefined) throw broken("a chunk has no size");
       const bytes = parseInt(size, 16);
       if (bytes === 0) break;
       await this.#fill(body, bytes);
-      if (await this.#upTo("\r\n") !== "") throw broken("a chunk is longer than it says");
+      if (await this.#upTo(LINE_END) !== "") throw broken("a chunk is longer than it says");
     }
     // Trailers, which nobody asked for.
-    while (await this.#upTo("\r\n") !== "");
+    while (await this.#upTo(LINE_END) !== "");
     return body.whole();
   }
 

@@ -9,7 +9,6 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { AwsV4Signer } from "aws4fetch";
 import { CredentialError, type Credentials } from "./credentials.ts";
 import { DEFAULT_TIMES, HttpClient, type HttpTimes, MAX_ANSWER_BYTES, MAX_OBJECT_BYTES } from "./http.ts";
 import { HttpError, type HttpReply } from "./http_message.ts";
@@ -17,6 +16,7 @@ import { entryOf, folderPrefix, namesBelow, unlessMissing } from "./object_store
 import { checkPath } from "./paths.ts";
 import { DEFAULT_RETRY, forEachOf, type RetryOptions, withRetries } from "./retry.ts";
 import { explainFailure, isPassing, type S3Endpoint, s3Endpoint } from "./s3_endpoint.ts";
+import { S3Signer } from "./s3_sign.ts";
 import { isCompleted, parseFailure, parsePage, parseUploadId, type S3Page } from "./s3_xml.ts";
 import { type Entry, NotFoundError, type Target, TargetError } from "./target.ts";
 import type { S3Address } from "./url.ts";
@@ -356,7 +356,7 @@ class S3Target implements Target {
       "x-amz-content-sha256": call.body === undefined ? "UNSIGNED-PAYLOAD" : await sha256(call.body),
     };
     if (call.body !== undefined && this.#wantsMd5) headers["content-md5"] = md5(call.body, "base64");
-    const signer = new AwsV4Signer({
+    const signer = new S3Signer({
       method: call.method,
       url: `${this.#endpoint.bucketUrl}${path}${text === "" ? "" : `?${text}`}`,
       headers,
