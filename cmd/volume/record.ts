@@ -163,18 +163,39 @@ export function parseRecord(path: string, text: string): VolumeRecord {
   };
 }
 
-/** Reads a volume's record from the first directory that has one. @throws {RecordError} */
-export function readRecord(volume: string, directories: readonly string[]): VolumeRecord | undefined {
+/** The records of a name, one of each volume that has it, in the order of directories. @throws {RecordError} */
+export function readRecords(volume: string, directories: readonly string[]): VolumeRecord[] {
+  const found: VolumeRecord[] = [];
   for (const directory of directories) {
     const path = `${directory}/${recordName(volume)}`;
     try {
       if (Deno.statSync(path).size > MAX_BYTES) throw new RecordError(`${path}: too large to be a record`);
-      return parseRecord(path, Deno.readTextFileSync(path));
+      const record = parseRecord(path, Deno.readTextFileSync(path));
+      if (!found.some((one) => sameVolume(one, record))) found.push(record);
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      // What the first one that can be read says counts; one that is damaged matters where there is no other.
+      if (!(error instanceof Deno.errors.NotFound) && found.length === 0) throw error;
     }
   }
-  return undefined;
+  return found;
+}
+
+/** Whether two records with one name are of one volume: made at the same moment, or with a copy in common. */
+function sameVolume(a: VolumeRecord, b: VolumeRecord): boolean {
+  if (a.created !== "" && a.created === b.created) return true;
+  return a.replicas.some(({ directory }) => b.replicas.some((one) => one.directory === directory));
+}
+
+/**
+ * Reads a volume's record from the first directory that has one.
+ *
+ * @throws {RecordError} when it cannot be read, or when another directory has another volume of that name
+ */
+export function readRecord(volume: string, directories: readonly string[]): VolumeRecord | undefined {
+  const found = readRecords(volume, directories);
+  if (found.length < 2) return found[0];
+  const places = found.map((record) => directoriesOf(record)[0]).join(" and ");
+  throw new RecordError(`there are ${found.length} volumes ${volume}, in ${places}; say which with --dir`);
 }
 
 /** Writes a record, atomically and durably, into all of its directories that are there. */

@@ -7,6 +7,7 @@ import {
   parseRecord,
   placeReplicas,
   readRecord,
+  readRecords,
   rebuildSettings,
   RecordError,
   type VolumeRecord,
@@ -47,6 +48,25 @@ Deno.test("a record is found in any of its directories, and one that is away doe
   assert.equal(readRecord("v1", [a]), undefined);
   assert.deepEqual(readRecord("v1", [a, b]), record([a, b]));
   assert.deepEqual(listVolumes([a, b]), ["v1"]);
+});
+
+Deno.test("two volumes of one name are told apart, and nobody guesses which is meant", () => {
+  using directory = tempDir();
+  const a = directory.join("a"), b = directory.join("b");
+  for (const path of [a, b]) Deno.mkdirSync(path);
+  const [one, two] = [{ ...record([a]), created: "2026-01-01" }, { ...record([b]), created: "2026-01-02" }];
+  writeRecord(one);
+  writeRecord(two);
+  assert.throws(
+    () => readRecord("v1", [a, b]),
+    { name: "RecordError", message: `there are 2 volumes v1, in ${a} and ${b}; say which with --dir` },
+  );
+  assert.deepEqual([readRecord("v1", [a]), readRecord("v1", [b])], [one, two]);
+  assert.deepEqual(readRecords("v1", [a, b]), [one, two]);
+  // An older record of the same volume, in a directory that was away: the first one counts.
+  writeRecord({ ...record([a, b]), created: "2026-01-01" });
+  Deno.writeTextFileSync(`${b}/v1.volume.json`, JSON.stringify({ ...one, bytes: one.bytes * 2 }));
+  assert.deepEqual(readRecord("v1", [a, b])?.replicas, record([a, b]).replicas);
 });
 
 Deno.test("how copies are filled is remembered, and what nobody chose leaves the record as it was", () => {

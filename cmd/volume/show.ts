@@ -11,7 +11,15 @@ import { formatSize } from "../support/sizes.ts";
 import { formatFields, formatTable } from "../support/table.ts";
 import { inspectVolume, type VolumeReport } from "./inspect.ts";
 import { checkVolumeName, resolveDirectories } from "./names.ts";
-import { directoriesOf, listVolumes, logPath, readRecord, recordName, type VolumeRecord } from "./record.ts";
+import {
+  directoriesOf,
+  listVolumes,
+  logPath,
+  readRecord,
+  readRecords,
+  recordName,
+  type VolumeRecord,
+} from "./record.ts";
 import { InUseError, useName, VolumeUse } from "./use.ts";
 
 /** What the commands have in common. */
@@ -106,8 +114,7 @@ export async function listAll(flags: ShowFlags): Promise<void> {
   const reports: VolumeReport[] = [];
   for (const name of listVolumes(directories)) {
     try {
-      const record = readRecord(name, directories);
-      if (record) reports.push(await inspectVolume(record));
+      for (const record of readRecords(name, directories)) reports.push(await inspectVolume(record));
     } catch (error) {
       console.error(`warning: ${error instanceof Error ? error.message : error}`);
     }
