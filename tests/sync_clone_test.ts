@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { BLOCK, contentOf, headOf, makeReplica, SyncReplica } from "./sync_kit.ts";
+import { BLOCK, contentOf, headOf, makeReplica, startTogether, SyncReplica } from "./sync_kit.ts";
 import { tempDir } from "./support/temp.ts";
 
 const BLOCKS = 8192;
@@ -23,8 +23,11 @@ Deno.test("a clone shows what the snapshot shows, and a second volume can be mad
     "c",
     4,
   );
-  await using source = await new SyncReplica(from, dir.path).open();
-  await using target = await new SyncReplica(to, dir.path).open("--size", String(BLOCKS * BLOCK));
+  await using started = await startTogether(
+    new SyncReplica(from, dir.path).open(),
+    new SyncReplica(to, dir.path).open("--size", String(BLOCKS * BLOCK)),
+  );
+  const [source, target] = started.all;
   const clone = (snapshotFileName: string) =>
     target.agent.unary("snapshotClone", {
       fromAddress: source.address,

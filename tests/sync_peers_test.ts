@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { FilesLibc } from "../lib/io/files_libc.ts";
-import { assertSameFile, fill, layoutOf, makeReplica, SyncReplica } from "./sync_kit.ts";
+import { assertSameFile, fill, layoutOf, makeReplica, startTogether, SyncReplica } from "./sync_kit.ts";
 import { peerTest } from "./support/conditional.ts";
 import { freePortRange } from "./support/ports.ts";
 import { run, spawnLogged } from "./support/process.ts";
@@ -19,9 +19,12 @@ const IMAGE = "volume-snap-a.img", CHECKSUM = "0123456789abcdef";
 /** One replica with a snapshot, and one without anything. */
 async function pair(path: string) {
   makeReplica(`${path}/s`, 8192, [{ name: "a", parent: "" }], "a", 6);
-  const one = await new SyncReplica(`${path}/s`, path).start();
-  const two = await new SyncReplica(`${path}/t`, path).start("--size", String(8192 * 4096));
-  return { one, two, from: `${path}/s/${IMAGE}`, to: `${path}/t/${IMAGE}` };
+  const started = await startTogether(
+    new SyncReplica(`${path}/s`, path).start(),
+    new SyncReplica(`${path}/t`, path).start("--size", String(8192 * 4096)),
+  );
+  const [one, two] = started.all;
+  return { started, one, two, from: `${path}/s/${IMAGE}`, to: `${path}/t/${IMAGE}` };
 }
 
 /** Changes a block, and makes a hole where there was data. */
@@ -36,9 +39,8 @@ function spoil(path: string): void {
 
 peerTest("Longhorn's sender fills our receiver, first and again", { needs: ["python3"] }, async () => {
   using dir = tempDir();
-  const { one, two, from, to } = await pair(dir.path);
-  await using _one = one;
-  await using _two = two;
+  const { started, two, from, to } = await pair(dir.path);
+  await using _ = started;
   const send = async (file: string, checksum = "") => {
     const { port } = await two.agent.unary("receiverLaunch", { toFileName: file.split("/").at(-1) ?? "" });
     const { stdout } = await run("python3", [PEER, "send", "127.0.0.1", String(port), file], {
@@ -64,9 +66,8 @@ peerTest("Longhorn's sender fills our receiver, first and again", { needs: ["pyt
 
 peerTest("our sender fills Longhorn's receiver, first and again", { needs: ["python3"] }, async () => {
   using dir = tempDir();
-  const { one, two, from, to } = await pair(dir.path);
-  await using _one = one;
-  await using _two = two;
+  const { started, one, from, to } = await pair(dir.path);
+  await using _ = started;
   const receive = async (fromFileName: string, path: string) => {
     const port = freePortRange(1);
     await using peer = spawnLogged("python3", [PEER, "receive", "127.0.0.1", String(port), path]);
