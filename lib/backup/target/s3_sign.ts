@@ -13,7 +13,10 @@ function hmac(key: string | ArrayBuffer, text: string): ArrayBuffer {
   return new Uint8Array(sum).buffer;
 }
 
-/** Signs one request; see the module text. `cache` keeps the keys of the days. */
+/**
+ * Signs one request; see the module text. `cache` keeps the keys of the days.
+ * @internal
+ */
 export class S3Signer extends AwsV4Signer {
   /** The signature in hex digits. */
   override async signature(): Promise<string> {
