@@ -110,7 +110,15 @@ Deno.test("every goal is about something that the quick run measures", () => {
   );
   const idle = { seconds: 10, engineCpuMs: 0, replicaCpuMs: 30, engineBytes: 0, replicaBytes: 0, readyMs: 1 };
   const rebuilt = { bytes: 46 * 1024 ** 2, rebuildMs: 1000, cpMs: 600, cpSyncedMs: 700 };
-  const recovery = { range: 1, allocatedBytes: 1, noticedMs: 1, readyMs: 10, equalMs: 20, bytes: 1 };
+  const recovery = {
+    range: 1,
+    allocatedBytes: 1,
+    noticedMs: 1,
+    readyMs: 10,
+    equalMs: 20,
+    bytes: 1,
+    copied: 0,
+  };
   const cost = { volumeBytes: 1, recorded: 95, unrecorded: 100 };
   const life: Life = {
     snapshot: { stoppedMs: [1, 50], iops: 1, longestMs: 1 },

@@ -57,8 +57,10 @@ export interface Recovery {
   readonly readyMs: number;
   /** Until all copies were equal. */
   readonly equalMs: number;
-  /** Bytes of the regions that had to be looked at. */
+  /** Bytes of the regions that had to be compared. */
   readonly bytes: number;
+  /** Bytes that differed. */
+  readonly copied: number;
 }
 
 /** A short outage. */
@@ -112,8 +114,7 @@ const EQUAL_MS = 600_000;
 const NEAR_BYTES = 4 * GIB;
 
 async function recovery(directory: string, range: number, quick: boolean): Promise<Recovery> {
-  const bytes = 100 * GIB;
-  await using volume = await LifeVolume.start(directory, bytes);
+  await using volume = await LifeVolume.start(directory, 100 * GIB);
   const load = await startLoad(volume, randomWrites(range, 60));
   await sleep(quick ? 500 : 2000);
   const began = performance.now(), passed = () => Math.round(performance.now() - began);
@@ -123,8 +124,12 @@ async function recovery(directory: string, range: number, quick: boolean): Promi
   const noticedMs = passed(), allocatedBytes = volume.replicas.reduce((sum, r) => sum + r.allocated(), 0);
   await volume.startEngine();
   const readyMs = passed();
-  const [, equal] = await volume.logged(/copies are equal again.*?"bytes":(\d+)/, EQUAL_MS);
-  return { range, allocatedBytes, noticedMs, readyMs, equalMs: passed(), bytes: Number(equal) };
+  const [, bytes, copied] = await volume.logged(
+    /copies are equal again.*?"bytes":(\d+),"copied":(\d+)/,
+    EQUAL_MS,
+  );
+  const equalMs = passed();
+  return { range, allocatedBytes, noticedMs, readyMs, equalMs, bytes: Number(bytes), copied: Number(copied) };
 }
 
 /** What is written during an outage: bytes of an operation, and how many of them; 100 MiB together. */

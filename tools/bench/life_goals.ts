@@ -59,7 +59,12 @@ export function lifeVerdicts(life: Life | null): Verdict[] {
       "ms",
     ),
     verdict("dirty regions, volume in use: ops/s / without", share(regions?.inUse), ">=", REGION_SHARE),
-    verdict("dirty regions, first writes all over 100 GiB: ops/s / without", share(regions?.allOver), "", 0),
+    verdict(
+      "dirty regions, first writes all over 100 GiB: ops/s / without",
+      share(regions?.allOver),
+      ">=",
+      REGION_SHARE,
+    ),
     verdict("engine of 100 GiB killed under load: until it serves", seconds(allOver?.readyMs), "<=", 10, "s"),
     verdict("the same: until equal, writes within 4 GiB", seconds(near?.equalMs), "<=", 10, "s"),
     verdict("the same: until equal, writes all over", seconds(allOver?.equalMs), "<=", 10, "s"),
@@ -105,12 +110,14 @@ export function lifeText({ snapshot, regions, recovery, outage, rebuild, users }
     );
   }
   for (const one of recovery ? [recovery.near, recovery.allOver] : []) {
-    const { range, allocatedBytes, noticedMs, readyMs, equalMs, bytes } = one;
+    const { range, allocatedBytes, noticedMs, readyMs, equalMs, bytes, copied } = one;
     lines.push(
       `recovery: ${formatSize(allocatedBytes)} written within ${formatSize(range)}; noticed after ${
         ms(noticedMs)
       }, ` +
-        `served after ${ms(readyMs)}, equal after ${ms(equalMs)}: ${formatSize(bytes)} of regions`,
+        `served after ${ms(readyMs)}, equal after ${ms(equalMs)}: ${formatSize(bytes)} of regions, ${
+          formatSize(copied)
+        } differed`,
     );
   }
   if (outage) {
