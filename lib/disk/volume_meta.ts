@@ -12,7 +12,7 @@
  * | SectorSize | number | 512; Size is a multiple of it |
  * | BackingFilePath | string | path of the backing file, or "" |
  * | Encrypted | bool | the volume is encrypted by its user; absent means false |
- * | Drover | object | see {@linkcode DroverRecord}; absent by default, Longhorn drops it when it rewrites the file |
+ * | Drover | object | see {@linkcode DroverRecord}; may be absent, Longhorn drops it when it rewrites the file |
  *
  * Keys that are not in this table are kept when the file is rewritten: they are of a newer version, and losing
  * them on a downgrade and back would lose a setting.
@@ -55,7 +55,7 @@ export interface DroverRecord {
    * the machine lost what was not synced, while a copy on a machine that kept running lost nothing.
    */
   readonly boot: string;
-  /** Identities of the copies that were in the set at this generation. */
+  /** Identities of the copies that were in the set at this generation; at 0, of those that it was found beside. */
   readonly members: readonly string[];
   /** Keys of newer versions, written back as they were. */
   readonly unknown: JsonObject;

@@ -4,14 +4,15 @@
  * Drover's own record of members decides where it exists. Replicas last used by Longhorn have none; then
  * Longhorn's rules hold (revision counters, or the newest head when salvage was asked for).
  *
- * A copy of which no engine has recorded members yet knows beside which copies it was found first (generation 0):
+ * A copy on which no engine has recorded members yet has a note of its own (generation 0): who it is, and beside which
+ * copies it was found first. Another engine's first change of it removes the note.
  *
- * | the others | an empty copy with such a note |
+ * | the others | a copy with such a note, as a rule empty |
  * |---|---|
  * | none of them has a record, all are here | a new volume |
  * | none of them has a record, some are not here | a riddle: the volume may have been written to without this one |
  * | the newest record has it as a member | complete: its engine died before all had recorded the members |
- * | the newest record does not | was left behind |
+ * | the newest record does not | was left behind, or its rebuild came to nothing |
  *
  * @module
  */
@@ -239,13 +240,15 @@ function byRecord(
   const newest = newestOf(all), members = new Set(newest.members);
   // An engine died before all had recorded its members: nothing was written yet that this one would not have.
   const founder = (c: Candidate) => c.members.length > 0 && members.has(c.id);
+  // A change by another engine would have removed the note: it cannot be newer than the record.
+  const foreign = (c: Candidate) => c.generation === 0 && c.members.length === 0;
   // A copy that was made and never filled is no riddle.
   const filled = keep(
     list,
     (c) => !empty(c) || founder(c),
     () => "it is empty: it was never part of the volume",
   );
-  const without = filled.filter((c) => c.generation === 0 && !founder(c));
+  const without = filled.filter(foreign);
   if (without.length > 0) throw mixed(filled, without);
   const chosen = keep(
     filled,

@@ -225,6 +225,21 @@ const CASES: Readonly<Record<string, Case>> = {
     bytes: GIB,
     refused: { b: /size/ },
   },
+  "a copy with data that has only its own note is no riddle: no other engine has written to it": {
+    candidates: [
+      recorded("a", 3, 1, "ab"),
+      recorded("b", 3, 1, "ab"),
+      founder("c", "c", { headBytes: 8192 }),
+    ],
+    chosen: "ab",
+    refused: { c: /missed writes/ },
+    missing: "",
+  },
+  "an empty copy that was found beside nobody is a new volume": {
+    candidates: [founder("a", "a")],
+    chosen: "a",
+    missing: "",
+  },
   "a member that is not there is missing": {
     candidates: [recorded("a", 3, 1, "abc"), recorded("c", 3, 1, "abc")],
     chosen: "ac",

@@ -171,7 +171,7 @@ export class ReplicaHost implements Completer {
       size: bytes,
       encrypted,
       // Who it is must not change when its process does: others may note it before it has a record of its own.
-      drover: founding(this.#id, this.options.boot, []),
+      drover: founding(this.#id, this.options.boot, [this.#id]),
       ...(backingFile ? { backingFile } : {}),
     });
   }

@@ -236,7 +236,7 @@ testWorlds(
       const { call } = setup;
       call("create", { bytes: BYTES });
       call("open", { expectedBytes: 0, copies: ["made-up-id"] });
-      assert.deepEqual(members(setup), [], "a volume of one copy has nobody to note");
+      assert.deepEqual(members(setup), ["made-up-id"], "a volume of one copy has nobody else to note");
       call("close");
       call("open", { expectedBytes: 0, copies: ["made-up-id", "b", "c"] });
       call("close");
