@@ -79,12 +79,12 @@ export const ATTACHED: readonly Scenario[] = [
       assert.doesNotMatch(report, /panic/i);
     },
   },
-  attached("iscsi", "ext4", true),
+  attached("iscsi", "ext4", false),
 ];
 
 /** Other carriers, other file systems, and what lies between. */
 export const OTHERS: readonly Scenario[] = [
-  attached("nbd", "xfs", false),
+  attached("nbd", "xfs", true),
   attached("iscsi", "xfs", true),
   attached("nbd", "ext4", true),
   attached("loop", "ext4", true),

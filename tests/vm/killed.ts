@@ -75,4 +75,4 @@ function killed(carrier: "iscsi" | "nbd", slow: boolean): Scenario {
 }
 
 /** See the module text. */
-export const KILLED: readonly Scenario[] = [killed("iscsi", true), killed("nbd", true)];
+export const KILLED: readonly Scenario[] = [killed("iscsi", false), killed("nbd", true)];

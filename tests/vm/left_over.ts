@@ -73,7 +73,6 @@ left_behind
 export const LEFT_OVER: readonly Scenario[] = [
   {
     name: "an encrypted volume (LUKS2): its size and growth, its snapshot, and nothing of it in clear",
-    slow: true,
     run: async (lab) => void await lab.sh(ENCRYPTED, STEP_MS),
   },
   {
