@@ -5,6 +5,7 @@ import fc from "fast-check";
 import type { Io } from "../io/io.ts";
 import { openIo } from "../io/open.ts";
 import { settle, type Start } from "../io/test_kit.ts";
+import { quickPlace } from "../../tests/support/loop_image.ts";
 import { tempDir } from "../../tests/support/temp.ts";
 import { DiskMemory } from "./memory.ts";
 import type { OpenReplicaOptions } from "./open_options.ts";
@@ -16,6 +17,8 @@ const VOLUME = 5 * 1024 * 1024 + 16 * BLOCK;
 const ODD_VOLUME = 3 * 1024 * 1024 + 512;
 const LONGEST = 300 * 1024;
 const ARENA = 64 * 1024 * 1024;
+/** Bytes of the file system: the volume in all its files, several times over. */
+const PLACE = 256 * 1024 * 1024;
 
 interface Step {
   readonly kind: "write" | "durable" | "unmap" | "read" | "flush";
@@ -224,10 +227,11 @@ function check(
   test: Case,
   options: OpenReplicaOptions,
   runs: number,
+  place: string | undefined,
 ) {
   fc.assert(
     fc.property(steps(test.volume), (groups) => {
-      using directory = tempDir();
+      using directory = tempDir("t-", place);
       const path = directory.join("r"), blocks = Math.ceil(test.volume / BLOCK);
       const backingFile = test.backing ? directory.join("base") : "";
       const disks = test.disks(blocks);
@@ -263,6 +267,7 @@ function check(
 for (const world of ["uring", "poll"] as const) {
   for (const ioMode of ["direct", "cached"] as const) {
     Deno.test(`${world}, ${ioMode}: a volume reads as what was written and unmapped, also by Longhorn's rules`, async (t) => {
+      await using place = await quickPlace(PLACE);
       using io = openIo({ arenaBytes: ARENA, world });
       const memory = new DiskMemory(io), buffers = io.arena.reserve(8 * 512 * 1024, BLOCK);
       for (const test of CASES) {
@@ -274,6 +279,7 @@ for (const world of ["uring", "poll"] as const) {
             test,
             { ioMode, revisionCounter: ioMode === "cached" },
             world === "uring" ? 4 : 1,
+            place.path,
           );
         });
       }
