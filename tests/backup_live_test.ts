@@ -1,13 +1,14 @@
 /**
  * A backup of a volume at work whose target is slow: the volume does not wait for it. Cancelled, it goes on later without
- * uploading again what is there; a restore into the volume downloads each block once for all copies.
+ * uploading again what is there; a restore into the volume downloads each block once for all copies, also when it is
+ * interrupted and goes on.
  *
  * @module
  */
 import assert from "node:assert/strict";
 import { drover, serveVolume } from "./cli_kit.ts";
 import { peerTest } from "./support/conditional.ts";
-import { faultProxy } from "./support/fault_proxy.ts";
+import { type FaultProxy, faultProxy } from "./support/fault_proxy.ts";
 import { run, spawnDeno } from "./support/process.ts";
 import { s3Server } from "./support/s3_server.ts";
 import { tempDir } from "./support/temp.ts";
@@ -28,6 +29,32 @@ function blockOf(path: string): string | undefined {
 function pattern(verb: "write" | "read"): string[] {
   return Array.from({ length: BLOCKS }, (_, index) => ["-c", `${verb} -P ${index + 1} ${2 * index}M 2M`])
     .flat();
+}
+
+/** Restores into the volume, is interrupted, and goes on. @returns the blocks that came */
+async function restoreInTwoTries(proxy: FaultProxy, where: readonly string[]): Promise<string[]> {
+  const fetched: string[] = [];
+  let downloads = 0;
+  const watch = (quick: number): void => {
+    proxy.decide = ({ method, path }) => {
+      const block = blockOf(path);
+      if (method !== "GET" || block === undefined) return undefined;
+      if (++downloads > quick) return { kind: "delay", milliseconds: SLOW_MS };
+      fetched.push(block);
+    };
+  };
+  watch(QUICK);
+  const restore = ["restore", "data", "one", "--into", "data", "--yes", "--concurrency", "1", ...where];
+  await using restoring = spawnDeno("cmd/drover.ts", ["backup", ...restore]);
+  await waitFor(() => downloads > QUICK, { what: "a download that takes long" });
+  restoring.signal("SIGINT");
+  assert.equal((await restoring.status).code, 130);
+  assert.match(restoring.output, /go on with --continue/);
+  watch(Infinity);
+  const { code, stdout, stderr } = await drover("backup", ...restore, "--continue");
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, new RegExp(`${QUICK} were there from an earlier try`));
+  return fetched;
 }
 
 peerTest(
@@ -69,11 +96,10 @@ peerTest(
     assert.equal((await making.status).code, 130);
     assert.match(making.output, /go on with: --name one/);
 
-    const again: string[] = [], fetched: string[] = [];
+    const again: string[] = [];
     proxy.decide = ({ method, path }) => {
       const block = blockOf(path);
       if (block !== undefined && method === "PUT") again.push(block);
-      if (block !== undefined && method === "GET") fetched.push(block);
       return undefined;
     };
     const { code, stderr } = await drover("backup", ...create);
@@ -87,10 +113,13 @@ peerTest(
     );
 
     await io("-c", "write -P 0xff 0 16M");
-    const restored = await drover("backup", "restore", "data", "one", "--into", "data", "--yes", ...where);
-    assert.equal(restored.code, 0, restored.stderr);
+    const fetched = await restoreInTwoTries(proxy, where);
     assert.equal(fetched.length, BLOCKS + 1);
-    assert.equal(new Set(fetched).size, fetched.length, "each block comes once, for both copies");
+    assert.equal(
+      new Set(fetched).size,
+      fetched.length,
+      "each block comes once, for both copies and both tries",
+    );
     await io(...pattern("read"), "-c", "read -P 0x77 14M 64k", "-c", "read -P 0 12M 2M");
   },
 );

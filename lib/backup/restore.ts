@@ -3,14 +3,14 @@
  *
  * The sink gets only blocks whose content matches their checksum. A failure leaves it half-written; whoever owns the
  * sink makes sure that it is not taken for whole (files: `restore_file.ts`). With a journal, how far it is is noted
- * durably: first the sink is flushed, then the note says that all steps before a number are done. A note is only
- * believed for the same two records, byte for byte.
+ * durably: first the sink is flushed, then the note says that all steps before a number are done; also when the restore
+ * is stopped, or the target fails. A note is only believed for the same two records, byte for byte.
  *
  * @module
  */
 import type { Codec } from "./codec.ts";
 import { CodecPool } from "./codec_pool.ts";
-import { BackupInputError } from "./errors.ts";
+import { BackupInputError, BlockError } from "./errors.ts";
 import { BlockReader } from "./fetch.ts";
 import { encodeObject, Fields, quote } from "./json.ts";
 import { inLanes, laneCount } from "./lanes.ts";
@@ -20,7 +20,7 @@ import { type BackupRecord, encodeBackup } from "./records.ts";
 import { checkedBlockBytes, deltaSteps, fullSteps, type RestoreStep } from "./restore_plan.ts";
 import type { BlockSink } from "./source.ts";
 import { loadComplete, loadVolume } from "./store.ts";
-import type { Target } from "./target/target.ts";
+import { type Target, TargetError } from "./target/target.ts";
 import type {
   DeltaOptions,
   JournalOptions,
@@ -93,12 +93,13 @@ export async function runRestore(
   const mark = new Watermark(start);
   let written = 0, doneSteps = start, unsaved = 0, saving: Promise<void> | undefined;
   const save = async (): Promise<void> => {
+    if (journal === undefined) return;
     const below = mark.below;
     await sink.flush();
     const fields = [["Restore", quote(plan.fingerprint)], ["Done", String(below)]] as const;
-    await journal?.save(new TextDecoder().decode(encodeObject(fields, {})));
+    await journal.save(new TextDecoder().decode(encodeObject(fields, {})));
   };
-  await inLanes(steps.slice(start), lanes, signal, async (step, index, stop) => {
+  const work = inLanes(steps.slice(start), lanes, signal, async (step, index, stop) => {
     const wrote = await restoreStep(plan, step, reader, sink, stop);
     written += wrote;
     mark.add(start + index);
@@ -115,6 +116,12 @@ export async function runRestore(
     saving = save();
     await saving;
     saving = undefined;
+  });
+  await work.catch(async (error) => {
+    const orderly = signal?.aborted === true || error instanceof TargetError || error instanceof BlockError;
+    // So that what is there need not come again. That this fails too must not hide why.
+    if (orderly && mark.below > start) await save().catch(() => {});
+    throw error;
   });
   await sink.flush();
   options.onProgress?.({

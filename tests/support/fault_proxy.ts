@@ -28,7 +28,7 @@ export type Fault =
   | { readonly kind: "damage request" }
   /** The answer's first half comes, and then nothing. */
   | { readonly kind: "stall" }
-  /** Passed on after a while. */
+  /** Passed on after a while, when the one who asked is still there. */
   | { readonly kind: "delay"; readonly milliseconds: number };
 
 /** One exchange as the proxy sees it. */
@@ -81,6 +81,21 @@ function ask(target: URL, request: http.IncomingMessage, body: Buffer): Promise<
   });
 }
 
+/** Waits; false when the one who asked goes away before. */
+function stays(response: http.ServerResponse, milliseconds: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const gone = (): void => {
+      clearTimeout(timer);
+      resolve(false);
+    };
+    const timer = setTimeout(() => {
+      response.off("close", gone);
+      resolve(true);
+    }, milliseconds);
+    response.once("close", gone);
+  });
+}
+
 async function exchange(
   target: URL,
   fault: Fault | undefined,
@@ -92,7 +107,7 @@ async function exchange(
   if (fault?.kind === "status") {
     return void response.writeHead(fault.status, fault.headers ?? {}).end(fault.body ?? "");
   }
-  if (fault?.kind === "delay") await new Promise((resolve) => setTimeout(resolve, fault.milliseconds));
+  if (fault?.kind === "delay" && !await stays(response, fault.milliseconds)) return;
   const answer = await ask(target, request, fault?.kind === "damage request" ? flip(body) : body);
   const content = await bodyOf(answer);
   if (fault?.kind === "lose answer") return void request.socket.destroy();
