@@ -63,7 +63,7 @@ function parseHead(text: string): Head {
 /** The bytes of a request before its body. */
 function encodeHead(request: HttpRequest): Uint8Array {
   const { host, pathname, search } = new URL(request.url);
-  const lines = [`${request.method} ${pathname}${search} HTTP/1.1`, `host: ${host}`];
+  const lines = [`${request.method} ${pathname}${search} HTTP/1.1`, `host: ${host}`, "user-agent: drover"];
   // A header's name and value cannot hold a line's end: `Headers` sees to that.
   for (const [name, value] of request.headers) if (name !== "host") lines.push(`${name}: ${value}`);
   const bodies = request.method === "PUT" || request.method === "POST";

@@ -86,7 +86,8 @@ Deno.test("a request is sent whole, its body behind its head", async () => {
   for (const bytes of [10, 200_000]) {
     const wire = new Script("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     await ask(wire, { method: "PUT", body: new Uint8Array(bytes).fill(120) });
-    const head = `PUT /b/k?x=1 HTTP/1.1\r\nhost: s3.example:9000\r\na: b\r\ncontent-length: ${bytes}\r\n\r\n`;
+    const head =
+      `PUT /b/k?x=1 HTTP/1.1\r\nhost: s3.example:9000\r\nuser-agent: drover\r\na: b\r\ncontent-length: ${bytes}\r\n\r\n`;
     assert.equal(wire.sent, head + "x".repeat(bytes));
   }
   const wire = new Script("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n");
