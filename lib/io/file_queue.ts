@@ -124,6 +124,19 @@ export class FileQueue {
     throw new IoError(writes ? "pwrite" : "pread", what, -operation.result);
   }
 
+  /** Waits until all of them have ended, also when some fail. @throws {IoError} the first failure */
+  waitAll(operations: readonly FileOperation[]): void {
+    let failure: unknown;
+    for (const operation of operations) {
+      try {
+        this.wait(operation);
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+    if (failure !== undefined) throw failure;
+  }
+
   /** What is left of an operation, at once. */
   #goOn({ fd, bytes, offset, writes }: FileOperation, done: number): void {
     if (writes) return writeFully(fd, bytes.subarray(done), offset + done);

@@ -57,6 +57,11 @@ bothWays(
     const refused = (error: unknown) =>
       error instanceof IoError && error.operation === "pwrite" && /8192 bytes at 4096 /.test(error.message);
     assert.throws(() => queue.wait(queue.write(reading, buffer, 4096)), refused);
+    if (queue.concurrent) {
+      const [good, bad] = [queue.read(reading, buffer, 0), queue.write(reading, buffer, 0)];
+      assert.throws(() => queue.waitAll([bad, good]), IoError);
+      assert.ok(good.done);
+    }
     // Nobody waits for this one: it has ended when the descriptor is closed.
     if (queue.concurrent) queue.write(reading, buffer, 0);
     queue.forget(reading);

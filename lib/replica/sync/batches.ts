@@ -75,6 +75,8 @@ export interface SparseSource {
    * @returns what must be waited for before the data is there
    */
   begin?(batch: Batch, into: Uint8Array<ArrayBuffer>): FileOperation[];
+  /** The data of a batch will be read soon. */
+  announce?(batch: Batch): void;
 }
 
 /** Data of a file, in blocks. Space that was never written is a hole. @throws {IoError} */

@@ -4,7 +4,7 @@
  * | data | is read |
  * |---|---|
  * | in large pieces | past the page cache, several at a time, while what was read before is sent |
- * | in small pieces with small holes between | together with the holes, in one call |
+ * | in small pieces with small holes between | together with the holes, in one call; the disk is asked some batches before |
  * | else | piece by piece |
  *
  * @module
@@ -12,7 +12,7 @@
 import { isAligned } from "../../io/direct_write.ts";
 import { Errno, IoError } from "../../io/errno.ts";
 import type { FileOperation, FileQueue } from "../../io/file_queue.ts";
-import { readAhead } from "../../io/page_cache.ts";
+import { fetchAhead, readAhead } from "../../io/page_cache.ts";
 import { type Batch, fileRuns, type Run, type SparseSource } from "./batches.ts";
 
 /** Pieces of at least so many bytes bypass the page cache. */
@@ -91,6 +91,19 @@ export class FileSource implements SparseSource, Disposable {
       index = last + 1;
     }
     return underWay;
+  }
+
+  /** See {@linkcode SparseSource.announce}: many small pieces take a disk long, unless it has many at a time. */
+  announce({ runs }: Batch): void {
+    for (let index = 0; index < runs.length;) {
+      const last = lastOfSpan(runs, index),
+        { offset } = runs[index],
+        end = runs[last].offset + runs[last].length;
+      if (this.#direct === undefined || end - offset < MIN_DIRECT_BYTES || last > index) {
+        fetchAhead(this.#fd, offset, end - offset);
+      }
+      index = last + 1;
+    }
   }
 
   #readSpan(runs: readonly Run[], into: Uint8Array, at: number): number {

@@ -24,6 +24,8 @@ import type { FileOperation, FileQueue } from "../../io/file_queue.ts";
 const DEPTH = 8;
 /** Batches that are being read while others are sent. */
 const AHEAD = 2;
+/** Batches that the source knows of before they are read. */
+const ANNOUNCED = 8;
 /** Buffers: those that are being read, one that is filled next, and one that is on its way. */
 const BUFFERS = AHEAD + 2;
 /** Batches that are compared in one request: up to so much data is read for it. */
@@ -57,10 +59,22 @@ export async function sendBatches(
     if (wait) await pause(WAIT_MS, signal);
     else if (compare) await sender.compare(begin, end);
     else {
-      for (const batch of batchesOf(source, begin, end)) if (batch.bytes > 0) await sender.send(batch);
+      for (const batch of announced(source, begin, end)) if (batch.bytes > 0) await sender.send(batch);
       await sender.settle();
     }
   }
+}
+
+/** The batches of a range; the source knows of each some time before. */
+function* announced(source: SparseSource, begin: number, end: number): Generator<Batch> {
+  const coming: Batch[] = [];
+  for (const batch of batchesOf(source, begin, end)) {
+    source.announce?.(batch);
+    coming.push(batch);
+    const first = coming.length > ANNOUNCED ? coming.shift() : undefined;
+    if (first) yield first;
+  }
+  yield* coming;
 }
 
 /** A batch that is being read. */
@@ -109,7 +123,7 @@ class BatchSender implements Disposable {
     const oldest = this.#reading.shift();
     if (!oldest) return;
     const { batch, buffer, underWay } = oldest;
-    for (const operation of underWay) this.queue.wait(operation);
+    this.queue.waitAll(underWay);
     const data = buffer.bytes.subarray(0, batch.bytes), table = encodeTable(batch);
     const name = `droverData?begin=${batch.begin}&end=${batch.end}&check=${batchCheck(table, data)}`;
     const { written, reply } = this.client.send("POST", name, table, data);
@@ -131,6 +145,7 @@ class BatchSender implements Disposable {
       for (const { fd } of underWay) this.queue.forget(fd);
     }
     for (const { bytes, written } of this.#buffers) written.then(() => giveAligned(bytes));
+    if (this.#scratch) giveAligned(this.#scratch);
   }
 
   /** Compares a part, and sends what differs. */
@@ -140,7 +155,7 @@ class BatchSender implements Disposable {
       const lines = group.map((batch) => `${batch.begin} ${batch.end} ${this.#sum(batch)}`).join("\n");
       return { group, reply: this.client.send("POST", "droverCompare", encoder.encode(lines)).reply };
     };
-    for (const batch of batchesOf(this.source, begin, end)) {
+    for (const batch of announced(this.source, begin, end)) {
       group.push(batch);
       if (group.length < COMPARED) continue;
       // While the receiver compares this group, what differed in the one before is sent.
@@ -160,11 +175,14 @@ class BatchSender implements Disposable {
   }
 
   #sum(batch: Batch): string {
-    return batchSum(encodeTable(batch), readBatch(this.source, batch, this.#scratch));
+    const scratch = this.#scratch ??= takeAligned(BATCH_DATA_BYTES);
+    if (!this.source.begin) readBatch(this.source, batch, scratch);
+    else this.queue.waitAll(this.source.begin(batch, scratch));
+    return batchSum(encodeTable(batch), scratch.subarray(0, batch.bytes));
   }
 
   /** Not one of the buffers: they may be on their way. */
-  readonly #scratch = new Uint8Array(BATCH_DATA_BYTES);
+  #scratch: Uint8Array<ArrayBuffer> | undefined;
 
   async #sendWanted({ group, reply }: { group: Batch[]; reply: Promise<Reply> }): Promise<void> {
     for (const index of JSON.parse(accepted(await reply).text) as number[]) {

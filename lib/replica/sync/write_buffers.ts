@@ -35,7 +35,7 @@ export class WriteBuffers {
   }
 
   #settle({ underWay }: WriteBuffer): void {
-    for (const operation of underWay.splice(0)) this.queue.wait(operation);
+    this.queue.waitAll(underWay.splice(0));
   }
 
   /** Waits until everything has been written. @throws {IoError} the first failure */
@@ -47,12 +47,10 @@ export class WriteBuffers {
   release(): void {
     let failure: unknown;
     for (const buffer of this.#buffers.splice(0)) {
-      for (const operation of buffer.underWay.splice(0)) {
-        try {
-          this.queue.wait(operation);
-        } catch (error) {
-          failure ??= error;
-        }
+      try {
+        this.#settle(buffer);
+      } catch (error) {
+        failure ??= error;
       }
       giveAligned(buffer.bytes);
     }
