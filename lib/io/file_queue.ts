@@ -12,10 +12,16 @@ import { writeFully } from "./direct_write.ts";
 import { Errno, IoError } from "./errno.ts";
 import type { Files } from "./files.ts";
 import { worldFromEnvironment } from "./open.ts";
+import { startWriteback, SYNC_FILE_RANGE_WRITE } from "./page_cache.ts";
 import { Ring } from "./uring_ring.ts";
 
 // IORING_OP_* of linux/io_uring.h.
-const OP_READ = 22, OP_WRITE = 23;
+const OP_SYNC_FILE_RANGE = 8, OP_READ = 22, OP_WRITE = 23;
+/** Longest range of one entry, bytes: its length is an i32 for some kernels. */
+const MAX_RANGE_BYTES = 2 ** 31 - 1;
+/** As the length of a range to be written back. */
+const TO_THE_END = 0;
+const NOTHING = new Uint8Array(0);
 
 /** Operations of one thread that may be under way; a power of two. */
 export const FILE_QUEUE_DEPTH = 64;
@@ -67,22 +73,45 @@ export class FileQueue {
     return this.#begin({ fd, bytes, offset, writes: true, done: false, result: 0 });
   }
 
+  /**
+   * Begins to bring a range from the page cache to the disk, as {@linkcode startWriteback} does: that may take long
+   * where there are many small pieces. Nobody need wait for it, and failures do not count: a sync tells.
+   */
+  writeback(fd: number, offset: number, length: number): void {
+    const ring = this.#ring;
+    if (ring === undefined) return startWriteback(fd, offset, length);
+    const operation = { fd, bytes: NOTHING, offset, writes: true, done: false, result: 0 };
+    const range = length > MAX_RANGE_BYTES ? TO_THE_END : length;
+    this.#submit(ring, operation, OP_SYNC_FILE_RANGE, 0, range, SYNC_FILE_RANGE_WRITE);
+  }
+
   #begin(operation: FileOperation): FileOperation {
-    const ring = this.#ring, { fd, bytes, offset, writes } = operation;
+    const ring = this.#ring, { bytes, writes } = operation;
     if (ring === undefined) {
       this.#goOn(operation, 0);
       operation.done = true;
       operation.result = bytes.length;
       return operation;
     }
+    const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
+    this.#submit(ring, operation, writes ? OP_WRITE : OP_READ, Number(address), bytes.length, 0);
+    return operation;
+  }
+
+  #submit(
+    ring: Ring,
+    operation: FileOperation,
+    opcode: number,
+    address: number,
+    length: number,
+    flags: number,
+  ): void {
     while (this.#underWay === FILE_QUEUE_DEPTH) this.#reap(ring);
     const index = this.#slots.indexOf(undefined);
     this.#slots[index] = operation;
     this.#underWay++;
-    const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
-    ring.push(writes ? OP_WRITE : OP_READ, fd, offset, Number(address), bytes.length, 0, index);
+    ring.push(opcode, operation.fd, operation.offset, address, length, flags, index);
     ring.submit();
-    return operation;
   }
 
   /** Waits for the end of at least one operation. */

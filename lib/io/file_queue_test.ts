@@ -38,6 +38,9 @@ bothWays("more pieces than the queue holds are written past the page cache and r
   const reads = Array.from({ length: PIECES }, (_, i) => queue.read(fd, piece(i), i * PIECE));
   for (const one of reads) queue.wait(one);
   for (let i = 0; i < PIECES; i++) assert.ok(piece(i).every((byte) => byte === (i + 1) % 256), `piece ${i}`);
+  queue.writeback(fd, 0, PIECE);
+  queue.writeback(fd, 0, 2 ** 40);
+  queue.forget(fd);
   // Once more is nothing.
   queue.wait(reads[0]);
   files.close(fd);

@@ -37,6 +37,8 @@ const fiemap = new Uint8Array(FIEMAP_HEADER_BYTES + FIEMAP_BATCH * FIEMAP_EXTENT
 const READ_WHOLE_MAX_BYTES = 1024 * 1024;
 /** Bytes moved at once through the aligned buffer, for descriptors that bypass the page cache. */
 const BOUNCE_BYTES = 1024 * 1024;
+/** A bigint for each of the many extents of a file would cost more than the call. */
+const TWO_32 = 2 ** 32;
 /** Largest single pread or pwrite; the kernel itself stops at 2 GiB. */
 const MAX_CALL_BYTES = 1024 * 1024 * 1024;
 
@@ -238,8 +240,8 @@ export class FilesLibc implements Files {
       let last = mapped === 0;
       for (let i = 0; i < mapped; i++) {
         const at = FIEMAP_HEADER_BYTES + i * FIEMAP_EXTENT_BYTES;
-        const start = Number(view.getBigUint64(at, true));
-        const stop = start + Number(view.getBigUint64(at + 16, true));
+        const start = view.getUint32(at, true) + view.getUint32(at + 4, true) * TWO_32;
+        const stop = start + view.getUint32(at + 16, true) + view.getUint32(at + 20, true) * TWO_32;
         const extentFlags = view.getUint32(at + 40, true);
         const first = Math.max(start, from), until = Math.min(stop, end);
         if (until > first) {

@@ -6,7 +6,7 @@
 import { libc } from "./libc.ts";
 
 /** SYNC_FILE_RANGE_WRITE (linux/fs.h). */
-const SYNC_FILE_RANGE_WRITE = 2;
+export const SYNC_FILE_RANGE_WRITE = 2;
 /** POSIX_FADV_SEQUENTIAL (asm-generic/fadvise.h, the same on x86-64 and arm64). */
 const POSIX_FADV_SEQUENTIAL = 2;
 /** POSIX_FADV_WILLNEED (likewise). */

@@ -19,7 +19,7 @@ import { isAligned } from "../../io/direct_write.ts";
 import { Errno, IoError } from "../../io/errno.ts";
 import type { FileOperation, FileQueue } from "../../io/file_queue.ts";
 import type { Files } from "../../io/files.ts";
-import { dropCached, startWriteback } from "../../io/page_cache.ts";
+import { dropCached } from "../../io/page_cache.ts";
 import {
   type Batch,
   BATCH_DATA_BYTES,
@@ -148,7 +148,7 @@ export class ReceivedFile {
     range.bytes += bytes.length;
     if (range.bytes < WRITEBACK_BYTES) return;
     // One call for many pieces with holes between: a call for each would be an operation of the disk for each.
-    startWriteback(this.#fd, range.from, range.to - range.from);
+    this.queue.writeback(this.#fd, range.from, range.to - range.from);
     this.#writeback = { from: Infinity, to: 0, bytes: 0 };
   }
 
@@ -266,7 +266,7 @@ export class ReceivedFile {
 
   /** Ends, whatever is in it. Nothing is written to it any more. */
   abandon(): void {
-    if (this.#direct !== NO_FD) this.queue.forget(this.#direct);
+    for (const fd of [this.#fd, this.#direct]) if (fd !== NO_FD) this.queue.forget(fd);
     for (const fd of [this.#fd, this.#direct]) if (fd !== NO_FD) this.files.close(fd);
     this.#fd = this.#direct = NO_FD;
   }
