@@ -164,6 +164,23 @@ Deno.test("many clients that do not read leave memory to the volume and to those
   assert.equal(kit.frontend.bytesHeld, 0);
 });
 
+Deno.test("clients that begin large writes and send no data leave memory to those that do", () => {
+  using kit = new Kit({ poolBytes: 128 * MIB, arenaBytes: 512 * MIB });
+  const mute = Array.from({ length: 12 }, () => kit.connect().open());
+  for (const made of mute) {
+    made.request(WRITE, 0, 4 * MIB);
+    made.send(filled(1000, 1));
+  }
+  kit.settle();
+  assert.ok(kit.frontend.bytesHeld >= 12 * 4 * MIB, `${kit.frontend.bytesHeld} bytes held`);
+  const other = kit.connect().open();
+  for (let i = 0; i < 50; i++) other.write(i * 4096, filled(4096, i));
+  assert.deepEqual(other.read(7 * 4096, 4096), filled(4096, 7));
+  for (const made of mute) made.close();
+  other.close();
+  kit.assertClean();
+});
+
 Deno.test("more requests than slots wait in the sockets and are all answered", () => {
   using kit = new Kit();
   const clients = Array.from({ length: 3 }, () => kit.connect().open());
