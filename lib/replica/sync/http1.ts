@@ -12,6 +12,7 @@ export const MAX_HEAD_BYTES = 16 * 1024;
 export const MAX_SMALL_BODY = 256 * 1024;
 
 const BUFFER_BYTES = 64 * 1024;
+const latin1 = new TextDecoder("latin1");
 const END_OF_HEAD = [13, 10, 13, 10] as const;
 
 /** A connection that does not speak as it should, or breaks. `status`: what a server answers before it closes. */
@@ -57,18 +58,29 @@ export class ByteStream {
     this.#end -= this.#start;
     this.#start = 0;
     for (let from = 0;;) {
-      for (; from + END_OF_HEAD.length <= this.#end; from++) {
-        if (!END_OF_HEAD.every((byte, i) => this.#buffer[from + i] === byte)) continue;
-        const text = new TextDecoder("latin1").decode(this.#buffer.subarray(0, from));
-        this.#start = from + END_OF_HEAD.length;
-        return text;
-      }
+      const text = this.#headFrom(from);
+      if (text !== undefined) return text;
+      // The end of a head may have come in part.
+      from = Math.max(0, this.#end - END_OF_HEAD.length + 1);
       if (this.#end >= MAX_HEAD_BYTES) throw new HttpError(431, "the head is too long");
       const got = await this.#read(this.#buffer.subarray(this.#end, MAX_HEAD_BYTES));
       if (got === 0 && this.#end === 0) return undefined;
       if (got === 0) throw new HttpError(400, "the connection ended inside a head");
       this.#end += got;
     }
+  }
+
+  /** The head in the buffer, if its end is there at `from` or behind. */
+  #headFrom(from: number): string | undefined {
+    const buffer = this.#buffer, last = this.#end - END_OF_HEAD.length;
+    for (let at = buffer.indexOf(END_OF_HEAD[0], from); at >= 0 && at <= last;) {
+      if (END_OF_HEAD.every((byte, i) => buffer[at + i] === byte)) {
+        this.#start = at + END_OF_HEAD.length;
+        return latin1.decode(buffer.subarray(0, at));
+      }
+      at = buffer.indexOf(END_OF_HEAD[0], at + 1);
+    }
+    return undefined;
   }
 
   /** Fills `into`. @throws {HttpError} when the connection ends before */

@@ -53,6 +53,10 @@ const PART_WAIT_MS = 2_000;
 /** Batches that are compared in one go. */
 const TURN = 8;
 
+const FIELDS = { "Content-Type": "application/json", [EXTENSION_FIELD]: "1" };
+/** The answer to most requests. */
+const DONE = formatAnswer(200, "", FIELDS);
+
 type Route = (request: Request, server: SsyncConnection) => Promise<unknown>;
 
 const ROUTES: Readonly<Record<string, Route>> = {
@@ -125,10 +129,7 @@ export class SsyncConnection {
     if (!handler) throw new HttpError(404, `there is no ${request.method} ${request.path.slice(0, 80)}`);
     if (!WITH_BODY.has(route) && request.length > 0) await this.#stream.body(request.length);
     const result = await handler(request, this);
-    return formatAnswer(200, result === undefined ? "" : JSON.stringify(result), {
-      "Content-Type": "application/json",
-      [EXTENSION_FIELD]: "1",
-    });
+    return result === undefined ? DONE : formatAnswer(200, JSON.stringify(result), FIELDS);
   }
 
   /** Says why, if anybody still listens; what was not read of the request makes the connection useless. */
