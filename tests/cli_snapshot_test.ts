@@ -58,10 +58,14 @@ Deno.test("snapshots are made, listed, gone back to, hashed, removed and purged;
 
     await refused(2, /volumes do not shrink/, "volume", "expand", "v1", "--size", "1m");
     assert.equal(await ok("volume", "expand", "v1", "--size", "+64m"), "volume v1 has 128 MiB now\n");
+    const grown = await ok("volume", "expand", "v1", "--size", "+64m", "-o", "json");
+    assert.deepEqual(JSON.parse(grown), { volume: "v1", sizeBytes: 192 * MiB });
+    const purged = JSON.parse(await ok("snapshot", "purge", "v1", "-o", "json"));
+    assert.ok(purged.purge === "done" && purged.gone.includes("two"));
     await refused(1, /is no disk of this machine/, "volume", "trim", "v1");
     assert.equal(await volume.interrupt(), 0);
   }
-  assert.equal((await volumeReport("v1", dir)).sizeBytes, 128 * MiB);
+  assert.equal((await volumeReport("v1", dir)).sizeBytes, 192 * MiB);
   await refused(1, /volume v1 does not run; start it with: drover volume serve v1/, "snapshot", "ls", "v1");
   await refused(1, /no volume v2 in .*; there is: v1/, "snapshot", "ls", "v2");
   await using volume = await serveVolume("v1", dir, socket);

@@ -9,6 +9,7 @@ import { type RebuildStatus, rebuildStatus } from "../../lib/client/rebuild.ts";
 import { FilesLibc } from "../../lib/io/files_libc.ts";
 import { eraseReplica } from "../../lib/replica/remove.ts";
 import { mayGoOn } from "../support/confirm.ts";
+import { tellOutcome } from "../support/outcome.ts";
 import { moment, ProgressBar } from "../support/progress.ts";
 import { UsageError } from "../support/program.ts";
 import { formatSize, parseRate } from "../support/sizes.ts";
@@ -25,7 +26,7 @@ import {
   writeRecord,
 } from "../volume/record.ts";
 import { openServed } from "../volume/served.ts";
-import { findVolume, type ShowFlags } from "../volume/show.ts";
+import { checkOutput, findVolume, type ShowFlags } from "../volume/show.ts";
 import { whoUses } from "../volume/use.ts";
 import { describePace } from "./show.ts";
 
@@ -59,6 +60,7 @@ export interface AddFlags extends ShowFlags {
 
 /** `drover replica add VOLUME --to DIRECTORY` */
 export async function addCopy(volume: string, flags: AddFlags): Promise<void> {
+  checkOutput(flags);
   const record = findVolume(volume, flags), directory = resolve(flags.to);
   if (record.replicas.length >= MAX_REPLICAS) {
     throw new UsageError(`volume ${volume} has ${MAX_REPLICAS} copies, which is the most`);
@@ -76,12 +78,14 @@ export async function addCopy(volume: string, flags: AddFlags): Promise<void> {
   const shared = sharedFileSystems(next);
   if (shared !== undefined) console.error(`note: ${shared}`);
   writeRecord(next);
+  const tell = (state: string, text: string) =>
+    tellOutcome(flags, { volume, replica: place.name, directory: place.directory, state }, text);
   if (whoUses(record) === undefined) {
-    return console.log(`copy ${place.name} is filled when ${volume} runs: drover volume serve ${volume}`);
+    return tell("empty", `copy ${place.name} is filled when ${volume} runs: drover volume serve ${volume}`);
   }
-  if (flags.wait === false) return console.log(`copy ${place.name} is being filled`);
+  if (flags.wait === false) return tell("filling", `copy ${place.name} is being filled`);
   await untilComplete(next, place, flags);
-  console.log(`copy ${place.name} is complete`);
+  tell("complete", `copy ${place.name} is complete`);
 }
 
 async function untilComplete(record: VolumeRecord, { name }: ReplicaPlace, flags: ShowFlags): Promise<void> {
@@ -137,6 +141,7 @@ export async function removeCopy(
   name: string,
   flags: ShowFlags & { readonly keepData?: boolean },
 ): Promise<void> {
+  checkOutput(flags);
   const record = findVolume(volume, flags), report = await inspectVolume(record);
   const place = record.replicas.find((one) => one.name === name);
   const copy = report.replicas.find((one) => one.name === name);
@@ -158,7 +163,11 @@ export async function removeCopy(
   }
   if (running) await untilOut(next, place);
   if (!flags.keepData) deleteData(place);
-  console.log(`copy ${name} is no part of ${volume} any more`);
+  tellOutcome(
+    flags,
+    { volume, replica: name, removed: true },
+    `copy ${name} is no part of ${volume} any more`,
+  );
   const before = directoriesOf(record), after = directoriesOf(next);
   if (before.some((directory) => !after.includes(directory))) {
     console.error(`note: ${volume} is found from now on with --dir ${after.join(" ")}`);

@@ -28,19 +28,19 @@ export function replicaCommand(parent: Command): void {
   outputOption(dirOption(replica.command("rebuild-status <volume>").alias("status")))
     .description("how far copies that are being filled are")
     .action(rebuildsOf);
-  waitOptions(dirOption(replica.command("add <volume>")))
+  outputOption(waitOptions(dirOption(replica.command("add <volume>"))))
     .description("add a copy; a running volume fills it at once")
     .requiredOption("--to <path>", "directory that the copy is to lie in, such as one on another disk")
     .option("--limit <rate>", "bytes per second, such as 50MiB; remembered, see drover replica limit")
     .option("--verify", "read everything back from the new disk at the end and compare, not only a sample")
     .option("--no-verify", "a sample; the default")
     .action(addCopy);
-  dirOption(replica.command("limit <volume> [rate]"))
+  outputOption(dirOption(replica.command("limit <volume> [rate]")))
     .description(
       "how many bytes per second the filling of copies may take, such as 50MiB or none, also of one under way",
     )
     .action(limitCopies);
-  dirOption(replica.command("rm <volume> <replica>").alias("remove"))
+  outputOption(dirOption(replica.command("rm <volume> <replica>").alias("remove")))
     .description("take a copy out of the volume and delete it")
     .option("-y, --yes", "do not ask")
     .option("--keep-data", "leave its directory as it is")

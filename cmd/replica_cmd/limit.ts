@@ -4,10 +4,11 @@
  * @module
  */
 import { limitRebuilds } from "../../lib/client/rebuild.ts";
+import { tellOutcome } from "../support/outcome.ts";
 import { formatSize, parseRate } from "../support/sizes.ts";
 import { rebuildSettings, withRebuild, writeRecord } from "../volume/record.ts";
 import { openServed } from "../volume/served.ts";
-import { findVolume, type ShowFlags } from "../volume/show.ts";
+import { checkOutput, findVolume, type ShowFlags } from "../volume/show.ts";
 import { whoUses } from "../volume/use.ts";
 
 function describeLimit(bytesPerSecond: number): string {
@@ -23,14 +24,21 @@ export async function limitCopies(
   rate: string | undefined,
   flags: ShowFlags,
 ): Promise<void> {
+  checkOutput(flags);
   const record = findVolume(volume, flags), { bytesPerSecond: before } = rebuildSettings(record);
-  if (rate === undefined) return console.log(`filling copies of ${volume}: ${describeLimit(before)}`);
+  const tell = (bytesPerSecond: number, goOn: readonly string[], ...lines: readonly string[]) =>
+    tellOutcome(flags, { volume, bytesPerSecond, underWay: goOn }, ...lines);
+  if (rate === undefined) return tell(before, [], `filling copies of ${volume}: ${describeLimit(before)}`);
   const bytesPerSecond = parseRate(rate);
   writeRecord(withRebuild(record, { bytesPerSecond }));
-  console.log(`filling copies of ${volume}: ${describeLimit(bytesPerSecond)} from now on`);
-  if (typeof whoUses(record) !== "object") return;
+  const first = `filling copies of ${volume}: ${describeLimit(bytesPerSecond)} from now on`;
+  if (typeof whoUses(record) !== "object") return tell(bytesPerSecond, [], first);
   using served = openServed(volume, flags);
-  for (const address of await limitRebuilds(served.engine, bytesPerSecond)) {
-    console.log(`copy ${served.nameOf(address)} goes on with ${describeLimit(bytesPerSecond)}`);
-  }
+  const copies = (await limitRebuilds(served.engine, bytesPerSecond)).map(served.nameOf);
+  tell(
+    bytesPerSecond,
+    copies,
+    first,
+    ...copies.map((copy) => `copy ${copy} goes on with ${describeLimit(bytesPerSecond)}`),
+  );
 }

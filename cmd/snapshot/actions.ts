@@ -16,6 +16,7 @@ import {
 import { HEAD_PSEUDO_NAME } from "../../lib/disk/names.ts";
 import { parseLabels } from "../client/globals.ts";
 import { mayGoOn } from "../support/confirm.ts";
+import { tellOutcome } from "../support/outcome.ts";
 import { moment, ProgressBar } from "../support/progress.ts";
 import { formatSize } from "../support/sizes.ts";
 import { formatTable } from "../support/table.ts";
@@ -50,7 +51,7 @@ export async function createVolumeSnapshot(
     labels,
     freezeFilesystem: flags.freeze ?? false,
   });
-  console.log(flags.output === "json" ? JSON.stringify({ volume, name: made }) : made);
+  tellOutcome(flags, { volume, name: made }, made);
 }
 
 /** The snapshots that are meant. @throws {NoSnapshotError} */
@@ -73,6 +74,7 @@ export async function removeSnapshots(
   names: readonly string[],
   flags: ActionFlags & { readonly purge?: boolean },
 ): Promise<void> {
+  checkOutput(flags);
   using served = openServed(volume, flags);
   const { wanted } = await known(served, names);
   const live = wanted.filter(({ removed }) => !removed);
@@ -83,16 +85,19 @@ export async function removeSnapshots(
   if (live.length > 0 && !mayGoOn(`rm ${names.join(" ")}`, question, flags.yes === true)) {
     return console.log("nothing was removed");
   }
+  const lines: string[] = [];
   for (const { name, removed } of wanted) {
     await removeSnapshot(served.engine, name);
-    console.log(removed ? `${name} was removed before` : `${name} removed`);
+    lines.push(removed ? `${name} was removed before` : `${name} removed`);
   }
+  if (flags.purge !== true) lines.push(`its space is given back by: drover snapshot purge ${volume}`);
+  tellOutcome(flags, { volume, removed: wanted.map(({ name }) => name) }, ...lines);
   if (flags.purge) await purge(served, flags);
-  else console.log(`its space is given back by: drover snapshot purge ${volume}`);
 }
 
 /** `drover snapshot purge VOLUME` */
 export async function purgeVolume(volume: string, flags: ActionFlags): Promise<void> {
+  checkOutput(flags);
   using served = openServed(volume, flags);
   await purge(served, flags);
 }
@@ -106,19 +111,26 @@ async function purge(served: ServedVolume, flags: ActionFlags): Promise<void> {
   const before = await snapshotInfo(engine);
   await purgeSnapshots(engine, { skipIfInProgress: true });
   if (flags.wait === false) {
-    return console.log(`the purge of ${name} has begun; drover snapshot info ${name} shows what is left`);
+    return tellOutcome(
+      flags,
+      { volume: name, purge: "begun" },
+      `the purge of ${name} has begun; drover snapshot info ${name} shows what is left`,
+    );
   }
   await untilPurged(served);
   const after = await snapshotInfo(engine);
-  const gone = Object.keys(before).filter((one) => !after[one]).length;
+  const names = Object.keys(before).filter((one) => !after[one]), gone = names.length;
   const freed = Math.max(0, allocated(before) - allocated(after));
-  console.log(`${gone} snapshot${gone === 1 ? "" : "s"} gone, ${formatSize(freed)} freed in each copy`);
   const base = after[after[HEAD_PSEUDO_NAME]?.parent ?? ""];
-  if (base?.removed) {
-    console.log(
-      `${base.name} stays until a purge after the next snapshot: what the volume writes now lies on it`,
-    );
-  }
+  const stays = base?.removed
+    ? [`${base.name} stays until a purge after the next snapshot: what the volume writes now lies on it`]
+    : [];
+  tellOutcome(
+    flags,
+    { volume: name, purge: "done", gone: names, freedBytes: freed, stays: base?.removed ? [base.name] : [] },
+    `${gone} snapshot${gone === 1 ? "" : "s"} gone, ${formatSize(freed)} freed in each copy`,
+    ...stays,
+  );
 }
 
 /** @throws {JobError} */
@@ -145,6 +157,7 @@ function slowest(states: readonly PurgeStatus[]): number {
 
 /** `drover snapshot revert VOLUME NAME` */
 export async function revertVolume(volume: string, name: string, flags: ActionFlags): Promise<void> {
+  checkOutput(flags);
   using served = openServed(volume, flags);
   const { wanted: [{ created, removed }] } = await known(served, [name]);
   if (removed) throw new JobError(`snapshot ${name} is marked as removed; a purge may take it at any time`);
@@ -152,7 +165,11 @@ export async function revertVolume(volume: string, name: string, flags: ActionFl
     `volume ${volume}: go back to snapshot ${name} of ${created}, and lose what was written since?`;
   if (!mayGoOn(`revert ${name}`, question, flags.yes === true)) return console.log("nothing was changed");
   await frontendDown(served, () => revertToSnapshot(served.engine, name));
-  console.log(`volume ${volume} is as it was at ${name}; snapshots made since are still there`);
+  tellOutcome(
+    flags,
+    { volume, revertedTo: name },
+    `volume ${volume} is as it was at ${name}; snapshots made since are still there`,
+  );
 }
 
 /** `drover snapshot hash VOLUME NAME` */
@@ -206,6 +223,7 @@ export async function cloneVolume(
   target: string,
   flags: ActionFlags,
 ): Promise<void> {
+  checkOutput(flags);
   using source = openServed(volume, flags);
   using served = openServed(target, flags);
   await known(source, [name]);
@@ -230,7 +248,11 @@ export async function cloneVolume(
     await work;
     checkCloned(served, Object.entries(await cloneStatus(served.engine)));
   });
-  console.log(`volume ${target} has the data of ${name} of ${volume}`);
+  tellOutcome(
+    flags,
+    { volume: target, from: volume, snapshot: name },
+    `volume ${target} has the data of ${name} of ${volume}`,
+  );
 }
 
 /** A copy that failed may say so only afterwards. @throws {JobError} */

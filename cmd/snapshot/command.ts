@@ -66,21 +66,21 @@ export function snapshotCommand(parent: Command): void {
     .option("-l, --label <key=value>", "a note; repeat", collect, [])
     .option("--freeze", "freeze the file system on the volume's disk meanwhile")
     .action(createVolumeSnapshot);
-  waitOptions(yesOption(dirOption(snapshot.command("rm <volume> <names...>").alias("remove"))))
+  outputOption(waitOptions(yesOption(dirOption(snapshot.command("rm <volume> <names...>").alias("remove")))))
     .description("remove snapshots; purge gives their space back")
     .option("--purge", "purge at once")
     .action(removeSnapshots);
-  yesOption(dirOption(snapshot.command("revert <volume> <name>")))
+  outputOption(yesOption(dirOption(snapshot.command("revert <volume> <name>"))))
     .description("take the volume back to a snapshot; what was written since is lost")
     .action(revertVolume);
-  waitOptions(dirOption(snapshot.command("purge <volume>")))
+  outputOption(waitOptions(dirOption(snapshot.command("purge <volume>"))))
     .description("give back the space of removed snapshots and of those that the engine made")
     .action(purgeVolume);
   outputOption(waitOptions(dirOption(snapshot.command("hash <volume> <name>"))))
     .description("compare the checksums of a snapshot on all copies")
     .option("--rehash", "read it even where the recorded checksum is still valid")
     .action(hashVolumeSnapshot);
-  yesOption(dirOption(snapshot.command("clone <volume> <name> <target>")))
+  outputOption(yesOption(dirOption(snapshot.command("clone <volume> <name> <target>"))))
     .description("replace the data of another running volume of the same size by a snapshot's")
     .action(cloneVolume);
 }

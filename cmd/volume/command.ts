@@ -57,20 +57,20 @@ export function volumeCommand(parent: ReturnType<typeof program>): void {
     .action(showVolume);
   volume.command("expand <name>").description("make a running volume larger, while it is used")
     .requiredOption("--size <size>", "its new size, such as 20GiB, or +10GiB for more than now")
-    .option(...where)
+    .option(...where).option(...output)
     .action(expandVolume);
   volume.command("upgrade <name>")
     .description(
       "let a new engine, of the version that is installed now, take over a running volume under load",
     )
-    .option(...where)
+    .option(...where).option(...output)
     .action(upgradeVolume);
   volume.command("trim <name>")
     .description("give back what the mounted file system of a running volume does not use")
-    .option(...where)
+    .option(...where).option(...output)
     .action(trimVolume);
   volume.command("rm <name>").description("remove a volume that is not in use, with its data")
-    .option(...where).option("-y, --yes", "do not ask")
+    .option(...where).option(...output).option("-y, --yes", "do not ask")
     .action(removeVolume);
 }
 

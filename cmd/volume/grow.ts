@@ -5,12 +5,13 @@
  */
 import { findMounts } from "../../lib/host/mounts.ts";
 import { SystemRunner } from "../../lib/host/command.ts";
+import { tellOutcome } from "../support/outcome.ts";
 import { moment, ProgressBar } from "../support/progress.ts";
 import { UsageError } from "../support/program.ts";
 import { formatSize, parseSize } from "../support/sizes.ts";
 import { directoriesOf, readRecord, writeRecord } from "./record.ts";
 import { openServed } from "./served.ts";
-import type { ShowFlags } from "./show.ts";
+import { checkOutput, type ShowFlags } from "./show.ts";
 
 /** A volume that did not become what was asked for. */
 export class GrowError extends Error {
@@ -41,6 +42,7 @@ export async function expandVolume(
   name: string,
   flags: ShowFlags & { readonly size: string },
 ): Promise<void> {
+  checkOutput(flags);
   using served = openServed(name, flags);
   const { engine } = served, now = (await engine.volume()).size, bytes = newSize(flags.size, now);
   await engine.controller.unary("volumeExpand", { size: bytes });
@@ -59,11 +61,16 @@ export async function expandVolume(
     progress.show(0);
     await moment();
   }
-  console.log(`volume ${name} has ${formatSize(bytes)} now`);
   const { endpoint, frontend } = served.running;
-  if (frontend === "loop") {
-    console.log(`grow the file system on ${endpoint}: resize2fs ${endpoint}, or xfs_growfs MOUNT`);
-  }
+  const next = frontend === "loop"
+    ? [`grow the file system on ${endpoint}: resize2fs ${endpoint}, or xfs_growfs MOUNT`]
+    : [];
+  tellOutcome(
+    flags,
+    { volume: name, sizeBytes: bytes },
+    `volume ${name} has ${formatSize(bytes)} now`,
+    ...next,
+  );
 }
 
 /** The next start must know the size. */
@@ -89,6 +96,7 @@ const TRIM_MS = 30 * 60_000;
 
 /** `drover volume trim NAME`: has the file system on the volume tell which blocks it does not use. */
 export async function trimVolume(name: string, flags: ShowFlags): Promise<void> {
+  checkOutput(flags);
   using served = openServed(name, flags);
   const { endpoint } = served.running, device = deviceNumber(Deno.realPathSync(endpoint));
   if (!device) {
@@ -105,5 +113,11 @@ export async function trimVolume(name: string, flags: ShowFlags): Promise<void> 
   const argv = ["fstrim", "-v", mounts[0].mountPoint];
   const { code, stdout, stderr } = await new SystemRunner().run(argv, { timeoutMs: TRIM_MS });
   if (code !== 0) throw new GrowError(`${argv.join(" ")} failed: ${stderr.trim() || stdout.trim()}`);
-  console.log(stdout.trim());
+  // fstrim -v: MOUNT: 1.2 GiB (1288490188 bytes) trimmed
+  const bytes = Number(/\((\d+) bytes\)/.exec(stdout)?.[1] ?? Number.NaN);
+  tellOutcome(
+    flags,
+    { volume: name, mount: mounts[0].mountPoint, trimmedBytes: Number.isNaN(bytes) ? null : bytes },
+    stdout.trim(),
+  );
 }

@@ -6,6 +6,7 @@
 import { deleteReplica } from "../../lib/replica/remove.ts";
 import { FilesLibc } from "../../lib/io/files_libc.ts";
 import { mayGoOn } from "../support/confirm.ts";
+import { tellOutcome } from "../support/outcome.ts";
 import { UsageError } from "../support/program.ts";
 import { formatSize } from "../support/sizes.ts";
 import { formatFields, formatTable } from "../support/table.ts";
@@ -134,6 +135,7 @@ export async function listAll(flags: ShowFlags): Promise<void> {
 
 /** `drover volume rm NAME` */
 export async function removeVolume(name: string, flags: ShowFlags): Promise<void> {
+  checkOutput(flags);
   const record = findVolume(name, flags);
   const report = await inspectVolume(record);
   if (report.state !== "stopped") {
@@ -157,7 +159,7 @@ export async function removeVolume(name: string, flags: ShowFlags): Promise<void
   for (const { directory } of use.record.replicas) {
     if (files.exists(directory)) console.error(`warning: ${directory} stays: there are other files in it`);
   }
-  console.log(`volume ${name} removed`);
+  tellOutcome(flags, { volume: name, removed: true }, `volume ${name} removed`);
 }
 
 function removeFile(path: string): void {

@@ -5,7 +5,8 @@
  * @module
  */
 import { openServed } from "./served.ts";
-import type { ShowFlags } from "./show.ts";
+import { tellOutcome } from "../support/outcome.ts";
+import { checkOutput, type ShowFlags } from "./show.ts";
 import { type RunningVolume, whoUses } from "./use.ts";
 
 /** A volume that goes on with the engine it has. */
@@ -18,7 +19,8 @@ export class UpgradeError extends Error {
 const PATIENCE_MS = 120_000, LOOK_MS = 100;
 
 /** `drover volume upgrade NAME`. @throws {UpgradeError} */
-export async function upgradeVolume(name: string, flags: Pick<ShowFlags, "dir">): Promise<void> {
+export async function upgradeVolume(name: string, flags: ShowFlags): Promise<void> {
+  checkOutput(flags);
   using served = openServed(name, flags);
   const { record, running } = served;
   if (!running.relief) {
@@ -31,7 +33,9 @@ export async function upgradeVolume(name: string, flags: Pick<ShowFlags, "dir">)
   for (;;) {
     const now = whoUses(record);
     if (now === undefined) throw new UpgradeError(`volume ${name} has ended meanwhile; see its log`);
-    if (typeof now === "object" && (now.relief?.count ?? 0) > before) return report(name, running, now);
+    if (typeof now === "object" && (now.relief?.count ?? 0) > before) {
+      return report(name, running, now, flags);
+    }
     if (performance.now() > deadline) {
       throw new UpgradeError(`volume ${name}: no new engine after ${PATIENCE_MS / 1000} s; see its log`);
     }
@@ -39,9 +43,13 @@ export async function upgradeVolume(name: string, flags: Pick<ShowFlags, "dir">)
   }
 }
 
-function report(name: string, before: RunningVolume, now: RunningVolume): void {
+function report(name: string, before: RunningVolume, now: RunningVolume, flags: ShowFlags): void {
   if (now.relief?.failure) {
     throw new UpgradeError(`volume ${name} goes on with the engine it has: ${now.relief.failure}`);
   }
-  console.log(`volume ${name} is served by process ${now.enginePid} now, and by ${before.enginePid} no more`);
+  tellOutcome(
+    flags,
+    { volume: name, enginePid: now.enginePid, enginePidBefore: before.enginePid },
+    `volume ${name} is served by process ${now.enginePid} now, and by ${before.enginePid} no more`,
+  );
 }
