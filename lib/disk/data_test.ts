@@ -278,7 +278,7 @@ for (const world of ["uring", "poll"] as const) {
             buffers,
             test,
             { ioMode, revisionCounter: ioMode === "cached" },
-            world === "uring" ? 4 : 1,
+            world === "uring" ? 2 : 1,
             place.path,
           );
         });
