@@ -105,6 +105,7 @@ Deno.test("every goal is about something that the quick run measures", () => {
         p50Us: 10,
         p99Us: 20,
         cpuUs: {},
+        stolen: 0,
       }))
     )
   );

@@ -177,8 +177,9 @@ export async function measureLife(directory: string, options: LifeOptions): Prom
     })),
     outage: await row("outage", () => outage(directory)),
     rebuild: await row("rebuild", async () => ({
-      contiguous: await rebuildContiguous(directory, quick ? 256 * MIB : GIB),
-      alternating: await rebuildAlternating(directory, quick ? 64 * MIB : 256 * MIB),
+      // Large enough that the half second counts little in which processes find each other and threads start.
+      contiguous: await rebuildContiguous(directory, quick ? GIB : 4 * GIB),
+      alternating: await rebuildAlternating(directory, quick ? 128 * MIB : 512 * MIB),
     })),
     users: await row("users", () => rebuildBeside(directory, quick)),
   };

@@ -7,7 +7,7 @@
 import type { BenchResult } from "../../lib/bench/bench.ts";
 import { run } from "../../tests/support/process.ts";
 import { inRepository } from "../../tests/support/repository.ts";
-import { CpuWatch } from "./proc.ts";
+import { CpuWatch, stolenSince } from "./proc.ts";
 import { type Cell, cellName, type Subject } from "./subject.ts";
 
 /** Figures of one measurement. */
@@ -28,6 +28,8 @@ export interface Measurement {
   readonly p99Us: number | null;
   /** CPU time per operation, microseconds, by kind of process; all of a kind together. */
   readonly cpuUs: Readonly<Record<string, number>>;
+  /** Share of the machine's CPU time that its host gave to other machines meanwhile. */
+  readonly stolen: number;
 }
 
 /** How long to measure. */
@@ -114,8 +116,28 @@ async function iscsiPerf(target: string, cell: Cell, duration: Duration): Promis
 /** A program that puts load on is up after this, seconds; CPU time is counted from then on. */
 const START_SECONDS = 0.4;
 
-/** Measures a cell once. */
+/** A measurement during which the host took more than this share of the CPU time away is made again. */
+const MOST_STOLEN = 0.02;
+/** So often at most; what lost least counts. */
+const TRIES = 4;
+
+/** Measures a cell, while the machine has its processors for itself if that can be had. */
 export async function measure(
+  subject: Subject,
+  cell: Cell,
+  range: Range,
+  duration: Duration,
+): Promise<Measurement> {
+  let least: Measurement | undefined;
+  for (let tries = 0; tries < TRIES && (least?.stolen ?? 1) > MOST_STOLEN; tries++) {
+    const measured = await measureOnce(subject, cell, range, duration);
+    if (least === undefined || measured.stolen < least.stolen) least = measured;
+  }
+  if (least === undefined) throw new TypeError("a cell is measured at least once");
+  return least;
+}
+
+async function measureOnce(
   subject: Subject,
   cell: Cell,
   range: Range,
@@ -123,6 +145,7 @@ export async function measure(
 ): Promise<Measurement> {
   await subject.prepare?.();
   using watch = new CpuWatch(subject.pids);
+  const stolen = stolenSince();
   const { tool, target } = subject;
   const figures = tool === "fio"
     ? await fio(target, cell, range, duration)
@@ -140,6 +163,7 @@ export async function measure(
     blockBytes: cell.blockBytes,
     ...figures,
     cpuUs,
+    stolen: stolen(),
   };
 }
 

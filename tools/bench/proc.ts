@@ -23,6 +23,21 @@ export function cpuSeconds(pids: readonly number[]): number {
   return ticks / TICKS_PER_SECOND;
 }
 
+/** Tells the share of this machine's CPU time that its host gave to others since an earlier moment. */
+export function stolenSince(): () => number {
+  const look = (): [stolen: number, all: number] => {
+    // user nice system idle iowait irq softirq steal, in ticks (proc(5))
+    const [line = ""] = Deno.readTextFileSync("/proc/stat").split("\n", 1);
+    const ticks = line.trim().split(/\s+/).slice(1, 9).map(Number);
+    return [ticks[7] ?? 0, ticks.reduce((sum, one) => sum + one, 0)];
+  };
+  const [stolenBefore, allBefore] = look();
+  return () => {
+    const [stolen, all] = look();
+    return all > allBefore ? (stolen - stolenBefore) / (all - allBefore) : 0;
+  };
+}
+
 /** CPU time of the threads of a process, nanoseconds, by thread: for processes that use less than a tick. */
 export type ThreadTimes = ReadonlyMap<string, number>;
 

@@ -54,6 +54,9 @@ export interface Comparison {
   readonly ratio: number | null;
 }
 
+/** Share of the CPU time from which on a reader is told that it went to others. */
+const MUCH_STOLEN = 0.05;
+
 const HEADINGS = ["load", "subject", "ops/s", "per second", "p50", "p99", "CPU per op", "ratio", "against"];
 const RIGHT: ReadonlySet<number> = new Set([2, 3, 4, 5, 7]);
 
@@ -91,6 +94,15 @@ export function reportText(report: Report): string {
     } on ${s.fileSystem}`,
     formatTable(HEADINGS, byCell(report.measurements).map(row), RIGHT),
   ];
+  const robbed = report.measurements.filter(({ stolen }) => stolen > MUCH_STOLEN);
+  if (robbed.length > 0) {
+    const most = Math.max(...robbed.map(({ stolen }) => stolen));
+    parts.push(
+      `in ${robbed.length} of ${report.measurements.length} rows the machine's host took more than ` +
+        `${100 * MUCH_STOLEN} % of the CPU time for others, up to ${(100 * most).toFixed(0)} %: ` +
+        "their figures are too low",
+    );
+  }
   if (idle) {
     parts.push(
       `idle volume of 1 TiB over ${idle.seconds} s: engine ${idle.engineCpuMs} ms CPU, ` +
