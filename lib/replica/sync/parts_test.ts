@@ -35,6 +35,17 @@ Deno.test("whoever comes and goes, every byte is copied by somebody who finished
   }));
 });
 
+Deno.test("parts are large at first, and small where all are to end together", () => {
+  const GIB = 2 ** 30, MIB = 2 ** 20, parts = new Parts(4 * GIB), lengths: number[] = [];
+  for (let part = parts.next("a"); typeof part === "object"; part = parts.next("a")) {
+    lengths.push((part.end - part.begin) / MIB);
+  }
+  assert.equal(lengths[0], 512);
+  assert.equal(lengths.at(-1), 64);
+  assert.ok(lengths.every((length, i) => length <= (lengths[i - 1] ?? Infinity) && length % 64 === 0));
+  assert.equal(lengths.reduce((sum, length) => sum + length, 0), 4096);
+});
+
 Deno.test("the last ones wait for each other, and what is skipped is complete", () => {
   const parts = new Parts(100);
   assert.deepEqual(parts.next("a"), { begin: 0, end: 100 });
