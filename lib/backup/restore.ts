@@ -166,18 +166,13 @@ function fingerprint(...records: readonly BackupRecord[]): string {
 export async function prepareRestore(target: Target, options: RestoreOptions): Promise<PreparedRestore> {
   const { volume, backup, zeroRest = false } = options;
   const record = await loadComplete(target, volume, backup);
-  const volumeBytes = (await loadVolume(target, volume)).bytes;
-  const blockBytes = checkedBlockBytes(record, volumeBytes);
-  const steps = fullSteps(record, blockBytes, volumeBytes, zeroRest);
-  return {
-    record,
-    folder: blocksFolder(volume),
-    volumeBytes,
-    blockBytes,
-    steps,
-    sinkIsZero: !zeroRest,
-    fingerprint: fingerprint(record),
-  };
+  return await prepared(
+    target,
+    volume,
+    [record],
+    !zeroRest,
+    (blockBytes, volumeBytes) => fullSteps(record, blockBytes, volumeBytes, zeroRest),
+  );
 }
 
 async function prepareDelta(target: Target, options: DeltaOptions): Promise<PreparedRestore> {
@@ -186,17 +181,34 @@ async function prepareDelta(target: Target, options: DeltaOptions): Promise<Prep
     await loadComplete(target, volume, from),
     await loadComplete(target, volume, to),
   ];
+  return await prepared(
+    target,
+    volume,
+    [before, record],
+    false,
+    (blockBytes, volumeBytes) => deltaSteps(before, record, blockBytes, volumeBytes),
+  );
+}
+
+/** The last of the records is what is there in the end. */
+async function prepared(
+  target: Target,
+  volume: string,
+  records: readonly [BackupRecord] | readonly [before: BackupRecord, record: BackupRecord],
+  sinkIsZero: boolean,
+  stepsOf: (blockBytes: number, volumeBytes: number) => RestoreStep[],
+): Promise<PreparedRestore> {
+  const record = records[records.length - 1];
   const volumeBytes = (await loadVolume(target, volume)).bytes;
   const blockBytes = checkedBlockBytes(record, volumeBytes);
-  const steps = deltaSteps(before, record, blockBytes, volumeBytes);
   return {
     record,
     folder: blocksFolder(volume),
     volumeBytes,
     blockBytes,
-    steps,
-    sinkIsZero: false,
-    fingerprint: fingerprint(before, record),
+    steps: stepsOf(blockBytes, volumeBytes),
+    sinkIsZero,
+    fingerprint: fingerprint(...records),
   };
 }
 

@@ -8,24 +8,17 @@
  * @module
  */
 import type { Io } from "../io/io.ts";
-import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
-import { Feature } from "../wire/frame.ts";
-import { nextRun, REGION_MAP_BYTES, setRegions } from "../wire/regions.ts";
+import type { BufferPool } from "../io/pool.ts";
+import { nextRun } from "../wire/regions.ts";
 import type { BlockSet } from "./block_set.ts";
 import { Compare, type ComparePlan } from "./compare.ts";
 import type { Link } from "./link.ts";
-import { InnerOp } from "./slots.ts";
+import { RegionWalk } from "./region_walk.ts";
 import type { Volume } from "./volume.ts";
 
 /** See the module text. */
-export class LostWrites implements ComparePlan {
-  readonly #map = new Uint8Array(REGION_MAP_BYTES);
+export class LostWrites extends RegionWalk implements ComparePlan {
   readonly #compare: Compare;
-  /** See {@linkcode ComparePlan}: a stretch is a run of regions. */
-  next = 0;
-  /** See {@linkcode ComparePlan}. */
-  end = 0;
-  #region = 0;
 
   /**
    * Does nothing before `start`.
@@ -35,35 +28,28 @@ export class LostWrites implements ComparePlan {
    * @param done called from the loop when all is known, or the copy is gone
    */
   constructor(
-    readonly io: Io,
-    readonly pool: BufferPool,
-    readonly volume: Volume,
+    io: Io,
+    pool: BufferPool,
+    volume: Volume,
     readonly link: Link,
     readonly missed: BlockSet,
     readonly done: () => void,
   ) {
+    super(io, pool, volume);
     this.#compare = new Compare(io, pool, volume, this);
   }
 
   /** Asks the copy for its map, and begins. */
   start(): void {
-    const { volume, pool, link } = this;
-    const at = (link.features & Feature.REGIONS) !== 0 ? pool.allocate(REGION_MAP_BYTES) : NO_BUFFER;
-    const told = (result: number) => {
-      if (at === NO_BUFFER || result < 0) setRegions(this.#map, volume.regions.region, 0, volume.bytes);
-      else this.#map.set(this.io.arena.u8.subarray(at, at + REGION_MAP_BYTES));
-      if (at !== NO_BUFFER) pool.release(at);
+    this.ask(this.link, () => {
       this.#add();
       this.#compare.run();
-    };
-    if (at === NO_BUFFER) return told(0);
-    const who = { complete: (_: number, result: number) => told(result) };
-    volume.submitInner(InnerOp.REGIONS, 0, REGION_MAP_BYTES, at, who, 0, link.bit);
+    });
   }
 
   /** All regions that it had been writing to are missed until they were compared. */
   #add(): void {
-    const { volume, missed, link } = this, { region } = volume.regions, map = this.#map;
+    const { volume, missed, link } = this, { region } = volume.regions, { map } = this;
     for (let [first, count] = nextRun(map, 0); count > 0; [first, count] = nextRun(map, first + count)) {
       missed.addTouched(first * region, Math.min(count * region, volume.bytes - first * region));
     }
@@ -80,17 +66,6 @@ export class LostWrites implements ComparePlan {
   /** See {@linkcode ComparePlan}. */
   stopped(): boolean {
     return !this.link.up || !this.volume.serving;
-  }
-
-  /** See {@linkcode ComparePlan}. */
-  advance(): boolean {
-    const { volume } = this, region = volume.regions.region;
-    const [first, count] = nextRun(this.#map, this.#region);
-    if (count === 0) return false;
-    this.#region = first + count;
-    this.next = first * region;
-    this.end = Math.min(this.#region * region, volume.bytes);
-    return true;
   }
 
   /** See {@linkcode ComparePlan}. */

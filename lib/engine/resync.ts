@@ -12,14 +12,12 @@
  * @module
  */
 import type { Io } from "../io/io.ts";
-import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
-import { Feature } from "../wire/frame.ts";
-import { nextRun, REGION_MAP_BYTES, setRegions } from "../wire/regions.ts";
+import type { BufferPool } from "../io/pool.ts";
 import { RESYNC_RETRY_MS } from "./limits.ts";
 import { Compare, type ComparePlan } from "./compare.ts";
 import { Copies, type CopyPlan } from "./copies.ts";
 import type { Link } from "./link.ts";
-import { InnerOp } from "./slots.ts";
+import { RegionWalk } from "./region_walk.ts";
 import type { Volume } from "./volume.ts";
 
 /** What came of it. */
@@ -31,19 +29,12 @@ export interface ResyncReport {
 }
 
 /** See the module text. */
-export class Resync implements ComparePlan {
-  readonly #map = new Uint8Array(REGION_MAP_BYTES);
+export class Resync extends RegionWalk implements ComparePlan {
   readonly #compare: Compare;
   readonly #copies: Copies;
   #source: Link | undefined;
   #asking = 0;
   #differed = 0;
-  /** See {@linkcode ComparePlan}: a stretch is a run of regions. */
-  next = 0;
-  /** See {@linkcode ComparePlan}. */
-  end = 0;
-  /** The region after the stretch. */
-  #region = 0;
   #bytes = 0;
   #copied = 0;
 
@@ -54,11 +45,12 @@ export class Resync implements ComparePlan {
    * @param done called from the loop when all copies are equal, or only one is left
    */
   constructor(
-    readonly io: Io,
-    readonly pool: BufferPool,
-    readonly volume: Volume,
+    io: Io,
+    pool: BufferPool,
+    volume: Volume,
     readonly done: (report: ResyncReport) => void,
   ) {
+    super(io, pool, volume);
     this.#compare = new Compare(io, pool, volume, this);
     this.#copies = new Copies(io, pool, volume, new Differences(this.#compare.found, this));
   }
@@ -68,38 +60,15 @@ export class Resync implements ComparePlan {
     const { readers } = this.volume.replicas;
     this.#differed = this.volume.differed;
     this.#source = readers[0];
-    this.#bytes =
-      this.#copied =
-      this.#region =
-      this.next =
-      this.end =
-        0;
+    this.#bytes = this.#copied = 0;
+    this.rewind();
     this.#compare.found.length = 0;
     if (readers.length < 2) return this.#finish();
     this.#asking = readers.length;
-    for (const link of [...readers]) this.#ask(link);
-  }
-
-  /** Asks one replica for its map; without one everything may differ there. */
-  #ask(link: Link): void {
-    const { volume, pool } = this;
-    const at = (link.features & Feature.REGIONS) !== 0 ? pool.allocate(REGION_MAP_BYTES) : NO_BUFFER;
-    const told = (result: number) => {
-      if (result < 0) setRegions(this.#map, volume.regions.region, 0, volume.bytes);
-      else for (let i = 0; i < REGION_MAP_BYTES; i++) this.#map[i] |= this.io.arena.u8[at + i];
-      if (at !== NO_BUFFER) pool.release(at);
+    const told = () => {
       if (--this.#asking === 0) this.#compare.run();
     };
-    if (at === NO_BUFFER) return this.io.defer({ runDeferred: () => told(-1) });
-    volume.submitInner(
-      InnerOp.REGIONS,
-      0,
-      REGION_MAP_BYTES,
-      at,
-      { complete: (_, result) => told(result) },
-      0,
-      link.bit,
-    );
+    for (const link of [...readers]) this.ask(link, told);
   }
 
   /** See {@linkcode ComparePlan}. */
@@ -113,13 +82,8 @@ export class Resync implements ComparePlan {
   }
 
   /** See {@linkcode ComparePlan}. */
-  advance(): boolean {
-    const { volume } = this, region = volume.regions.region;
-    const [first, count] = nextRun(this.#map, this.#region);
-    if (count === 0) return false;
-    this.#region = first + count;
-    this.next = first * region;
-    this.end = Math.min(this.#region * region, volume.bytes);
+  override advance(): boolean {
+    if (!super.advance()) return false;
     this.#bytes += this.end - this.next;
     return true;
   }
@@ -153,7 +117,7 @@ export class Resync implements ComparePlan {
 
   #finish(): void {
     if (!this.volume.working) return;
-    this.volume.regions.adopt(this.#map);
+    this.volume.regions.adopt(this.map);
     this.volume.turns.single = false;
     this.done({ bytes: this.#bytes, copied: this.#copied });
   }
