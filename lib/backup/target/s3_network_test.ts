@@ -9,10 +9,20 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import http from "node:http";
 import net from "node:net";
+import { Authority } from "../../../tests/support/certificates.ts";
 import { peerTest } from "../../../tests/support/conditional.ts";
 import { s3Server } from "../../../tests/support/s3_server.ts";
+import { tempDir } from "../../../tests/support/temp.ts";
 import { checkContract } from "./contract_test_kit.ts";
-import { open, withOwnAuthority } from "./s3_test_kit.ts";
+import { Credentials } from "./credentials.ts";
+import { openS3 } from "./s3.ts";
+import type { Target } from "./target.ts";
+import { parseTargetUrl, type S3Address } from "./url.ts";
+
+function open(url: string, credentials: Record<string, string>): Target {
+  const retry = { retries: 5, firstPauseMs: 1, maxPauseMs: 5 };
+  return openS3(parseTargetUrl(url) as S3Address, Credentials.from(credentials), { retry });
+}
 
 interface Server extends AsyncDisposable {
   readonly url: string;
@@ -88,12 +98,23 @@ peerTest("a bucket with a host name of its own keeps what a target promises, thr
 peerTest("TLS with one's own authority goes through a proxy", {
   needs: ["versitygw", "openssl"],
 }, async () => {
-  await withOwnAuthority(async (server, check) => {
-    const seen: string[] = [];
-    await using proxy = await listen(proxyTo(portOf(server.endpoint), seen));
-    await check({ HTTPS_PROXY: proxy.url });
-    assert.deepEqual([...new Set(seen)], [`CONNECT localhost:${portOf(server.endpoint)}`]);
+  using dir = tempDir();
+  const authority = await Authority.make(dir, "ca"),
+    issued = await authority.issue("server", { bears: "localhost" });
+  await using server = await s3Server({ certificate: `${issued}/tls.crt`, key: `${issued}/tls.key` });
+  const seen: string[] = [];
+  await using proxy = await listen(proxyTo(portOf(server.endpoint), seen));
+  const credentials = { ...server.credentials(), HTTPS_PROXY: proxy.url };
+  {
+    await using target = open(server.url(), credentials);
+    await assert.rejects(target.children(""), /the server's certificate is not trusted; .* AWS_CERT/);
+  }
+  await using target = open(server.url(), {
+    ...credentials,
+    AWS_CERT: Deno.readTextFileSync(`${issued}/ca.crt`),
   });
+  await checkContract(target);
+  assert.deepEqual([...new Set(seen)], [`CONNECT localhost:${portOf(server.endpoint)}`]);
 });
 
 Deno.test("bodies are signed by their SHA-256; a service that wants their MD5 too is given it from then on", async () => {
