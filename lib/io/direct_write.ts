@@ -6,25 +6,53 @@
  */
 import { PAGE_BYTES } from "./arena.ts";
 import { Errno, IoError } from "./errno.ts";
-import { errno, libc, mapMemory } from "./libc.ts";
+import { errno, HUGE_PAGE_BYTES, libc, mapHuge, mapMemory } from "./libc.ts";
 
 /** MADV_DONTNEED (asm-generic/mman-common.h). */
 const MADV_DONTNEED = 4;
 
-/** Buffers that were given back, by size: mappings are never taken away, because somebody might still read into one. */
+/** Buffers of at least so many bytes share huge pages, see {@linkcode mapHuge}. */
+const MIN_HUGE_BYTES = 128 * 1024;
+
+/** Memory that buffers of one size are cut from. It is never taken away: somebody might still read into it. */
+interface Slab {
+  readonly memory: Uint8Array<ArrayBuffer>;
+  /** Buffers of it that somebody has. */
+  taken: number;
+}
+
+const slabs = new WeakMap<ArrayBuffer, Slab>();
+/** Buffers that nobody has, by size. */
 const free = new Map<number, Uint8Array<ArrayBuffer>[]>();
 
 /** A page-aligned buffer, to be given back with {@linkcode giveAligned}. @throws {IoError} without memory */
 export function takeAligned(bytes: number): Uint8Array<ArrayBuffer> {
-  return free.get(bytes)?.pop() ?? new Uint8Array(mapMemory(bytes).buffer);
+  let list = free.get(bytes);
+  if (list === undefined) free.set(bytes, list = []);
+  if (list.length === 0) list.push(...cut(bytes));
+  const buffer = list.pop() as Uint8Array<ArrayBuffer>, slab = slabs.get(buffer.buffer);
+  if (slab) slab.taken++;
+  return buffer;
 }
 
-/** Gives a buffer back, for others. Its memory goes back to the system until somebody uses it again. */
+/** Buffers of one size, of huge pages if they fill them. */
+function cut(bytes: number): Uint8Array<ArrayBuffer>[] {
+  const huge = HUGE_PAGE_BYTES % bytes === 0 && bytes >= MIN_HUGE_BYTES;
+  const { buffer } = huge ? mapHuge(HUGE_PAGE_BYTES) : mapMemory(bytes);
+  slabs.set(buffer, { memory: new Uint8Array(buffer), taken: 0 });
+  return Array.from(
+    { length: buffer.byteLength / bytes },
+    (_, i) => new Uint8Array(buffer, i * bytes, bytes),
+  );
+}
+
+/** Gives a buffer back, for others. The memory of a slab goes back to the system when nobody has any of it. */
 export function giveAligned(buffer: Uint8Array<ArrayBuffer>): void {
-  libc.madvise(Deno.UnsafePointer.of(buffer), BigInt(buffer.length), MADV_DONTNEED);
-  const list = free.get(buffer.length);
-  if (list) list.push(buffer);
-  else free.set(buffer.length, [buffer]);
+  const slab = slabs.get(buffer.buffer);
+  if (slab === undefined) throw new TypeError("this buffer was not taken here");
+  free.get(buffer.length)?.push(buffer);
+  if (--slab.taken > 0) return;
+  libc.madvise(Deno.UnsafePointer.of(slab.memory), BigInt(slab.memory.length), MADV_DONTNEED);
 }
 
 /** Whether a piece of an aligned buffer can be written directly at an offset. */
