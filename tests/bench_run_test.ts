@@ -120,7 +120,11 @@ Deno.test("every goal is about something that the quick run measures", () => {
     bytes: 1,
     copied: 0,
   };
-  const cost = { volumeBytes: 1, recorded: 95, unrecorded: 100 };
+  const rounds = [[1, 2], [95, 100], [2, 1]].map(([recorded = 0, unrecorded = 0]) => ({
+    recorded,
+    unrecorded,
+  }));
+  const cost = { volumeBytes: 1, rounds };
   const life: Life = {
     snapshot: { stoppedMs: [1, 50], iops: 1, longestMs: 1 },
     regions: { inUse: cost, allOver: cost },

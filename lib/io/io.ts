@@ -63,6 +63,9 @@ export interface Io {
   /** Synchronous operations on names and metadata. Not for the hot path. */
   readonly files: Files;
 
+  /** Wants huge pages under a part of the arena that will hold large pieces; both numbers in whole huge pages. */
+  hugePages(at: number, bytes: number): void;
+
   /** Monotonic time in milliseconds (fraction allowed), constant between two waits of the loop. */
   now(): number;
   /** Wall-clock time in milliseconds since 1970, constant between two waits of the loop. */

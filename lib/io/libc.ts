@@ -188,10 +188,14 @@ export function mapMemory(bytes: number): Mapping {
  * @throws {IoError}
  */
 export function mapHuge(bytes: number): Mapping {
+  return mapAligned(bytes, MADV_HUGEPAGE);
+}
+
+function mapAligned(bytes: number, advice: number): Mapping {
   const { address, pointer } = map(bytes + HUGE_PAGE_BYTES, MAP_LAZY, -1, 0n);
   const aligned = Math.ceil(address / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
   const first = Deno.UnsafePointer.offset(pointer, aligned - address) as Deno.PointerObject;
-  libc.madvise(first, BigInt(bytes), MADV_HUGEPAGE);
+  libc.madvise(first, BigInt(bytes), advice);
   return { pointer: first, address: aligned, buffer: pointerBuffer(first, bytes) };
 }
 
@@ -219,14 +223,20 @@ export interface MappedArena {
 }
 
 /**
- * Maps an arena. Pages that are never touched cost nothing.
+ * Maps an arena, from the begin of a huge page. Pages that are never touched cost nothing.
  *
  * @param bytes size; rounded up to whole pages
  * @throws {IoError}
  */
 export function mapArena(bytes: number): MappedArena {
-  const mapping = mapMemory(Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES);
+  const mapping = mapAligned(Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES, MADV_NOHUGEPAGE);
   return { arena: new Arena(mapping.buffer, BigInt(mapping.address)), mapping };
+}
+
+/** Wants huge pages under a part of an arena, where nothing was touched yet; see {@linkcode mapHuge}. */
+export function wantHugePages(address: number, bytes: number): void {
+  // Nothing depends on it, and not every kernel has them.
+  libc.madvise(Deno.UnsafePointer.create(BigInt(address)), BigInt(bytes), MADV_HUGEPAGE);
 }
 
 /** As {@linkcode mapArena}, for users that keep it as long as the process lives. @throws {IoError} */

@@ -18,6 +18,11 @@ const MAX_WAITERS = 1024;
 
 /** Page states in `#order`: the order of a free block or a used block that starts here, or neither. */
 const INSIDE = -1;
+/** Buffers of at least so many bytes are for data that goes to a disk as a large piece. */
+const LARGE_BYTES = 128 * 1024;
+/** As HUGE_PAGE_BYTES of libc.ts. */
+const HUGE_PAGE_BYTES = 2 * 1024 * 1024;
+
 /** Added to the order of a block in use, so that free and used blocks cannot be mistaken for each other. */
 const USED = 64;
 
@@ -33,6 +38,8 @@ export class BufferPool {
   readonly #heads: Int32Array;
   readonly #references: Uint16Array;
   readonly #waiters: Deferred[] = [];
+  /** Order of the first buffer that makes the pool want huge pages; infinite once it does. */
+  #largeOrder: number;
   #free: number;
 
   /**
@@ -47,7 +54,9 @@ export class BufferPool {
     const blocks = Math.max(1, Math.ceil(bytes / largest));
     const pages = blocks * (largest / PAGE_BYTES);
     this.largest = largest;
-    this.#base = io.arena.reserve(pages * PAGE_BYTES, PAGE_BYTES);
+    const huge = largest >= HUGE_PAGE_BYTES;
+    this.#largeOrder = huge ? orderOf(LARGE_BYTES) : Infinity;
+    this.#base = io.arena.reserve(pages * PAGE_BYTES, huge ? HUGE_PAGE_BYTES : PAGE_BYTES);
     this.#orders = Math.log2(largest / PAGE_BYTES) + 1;
     this.#order = new Int8Array(pages).fill(INSIDE);
     this.#next = new Int32Array(pages);
@@ -101,6 +110,7 @@ export class BufferPool {
     // Plain checks here and below: `assert()` would make its text and an array of arguments on every call.
     if (!(bytes <= this.largest)) this.#tooLarge(bytes);
     const order = orderOf(bytes);
+    if (order >= this.#largeOrder) this.#wantHugePages();
     let from = order;
     while (from < this.#orders && this.#heads[from] < 0) from++;
     if (from === this.#orders) return NO_BUFFER;
@@ -146,6 +156,12 @@ export class BufferPool {
   wait(task: Deferred): void {
     assert(this.#waiters.length < MAX_WAITERS, "too many waiters for buffers");
     this.#waiters.push(task);
+  }
+
+  /** Not before there are large pieces: one page touched would cost a huge one. */
+  #wantHugePages(): void {
+    this.#largeOrder = Infinity;
+    this.io.hugePages(this.#base, this.#order.length * PAGE_BYTES);
   }
 
   #tooLarge(bytes: number): never {

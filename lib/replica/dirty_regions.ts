@@ -39,8 +39,16 @@ const FILE_BYTES = PAGE_BYTES + REGION_MAP_BYTES;
 
 /** Misses count for half after this time, milliseconds. */
 const MISS_HALF_LIFE_MS = 500;
-/** From so many misses on, so many regions are recorded together: a power of two. The fiercest first. */
-const AHEAD = [{ misses: 64, regions: 16 }, { misses: 16, regions: 4 }] as const;
+/**
+ * From so many misses on, so many regions are recorded together: a power of two. The fiercest first: who misses that
+ * often writes all over the volume, and it takes 75 records and 0.2 s until all of 100 GiB is recorded; without it
+ * 475 and 1.5 s.
+ */
+const AHEAD = [
+  { misses: 128, regions: 128 },
+  { misses: 64, regions: 16 },
+  { misses: 16, regions: 4 },
+] as const;
 /** Regions that were recorded ahead have this time to be written to at least, milliseconds; twice this at most. */
 const AHEAD_MS = 5_000;
 

@@ -6,19 +6,19 @@ import { DirtyRegions, REGIONS_FILE, reserveRegionMap } from "./dirty_regions.ts
 
 const MIB = 1024 * 1024, REGIONS = 64;
 
-/** A record of 64 regions of 1 MiB each. */
+/** A record of some regions of 1 MiB each. */
 class Record implements Disposable {
   readonly cluster: SimCluster;
   readonly process: SimProcess;
   readonly io: Io;
   readonly regions: DirtyRegions;
 
-  constructor(seed = 1) {
+  constructor(seed = 1, readonly count = REGIONS) {
     this.cluster = new SimCluster(seed);
     let made: [Io, DirtyRegions] | undefined;
     this.process = this.cluster.host("r").spawn("replica", (io) => {
       io.files.makeDirectory("/replica");
-      made = [io, DirtyRegions.open(io, "/replica", REGIONS * MIB, reserveRegionMap(io), false)];
+      made = [io, DirtyRegions.open(io, "/replica", count * MIB, reserveRegionMap(io), false)];
     });
     assert(made);
     [this.io, this.regions] = made;
@@ -29,7 +29,9 @@ class Record implements Disposable {
     let bytes = new Uint8Array();
     this.process.enter(() => void (bytes = this.io.files.readWhole(`/replica/${REGIONS_FILE}`)));
     const map = bytes.subarray(4096);
-    return Array.from({ length: REGIONS }, (_, r) => r).filter((r) => (map[r >> 3] & (1 << (r & 7))) !== 0);
+    return Array.from({ length: this.count }, (_, r) => r).filter((r) =>
+      (map[r >> 3] & (1 << (r & 7))) !== 0
+    );
   }
 
   /** A write begins as soon as it may; `begun` is told. */
@@ -79,6 +81,20 @@ Deno.test("where writes keep meeting unrecorded regions, neighbours are recorded
   }
   assert.deepEqual(record.recorded().length, REGIONS);
   assert.ok(waited < 40, `${waited} of the 64 first writes waited`);
+});
+
+Deno.test("of writes all over a large volume few wait for a record", () => {
+  const count = 25_600;
+  using record = new Record(1, count);
+  let waited = 0;
+  for (let i = 0; i < 4 * count; i++) {
+    let begun = false;
+    record.write((i * 7919) % count, () => void (begun = true));
+    if (!begun) waited++;
+    if (i % 10 === 0) record.pass(1);
+  }
+  assert.equal(record.recorded().length, count);
+  assert.ok(waited < 500, `${waited} of ${count} first writes waited`);
 });
 
 Deno.test("what was recorded ahead and not written to is taken back by itself, and what was written to is not", () => {

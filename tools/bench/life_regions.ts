@@ -8,15 +8,29 @@
 import { REGIONS_FILE } from "../../lib/replica/dirty_regions.ts";
 import { runLoad } from "./life_load.ts";
 import { type LifeReplica, LifeVolume } from "./life_volume.ts";
+import { undisturbed } from "./measure.ts";
 
-/** Operations per second with and without, the best of all rounds. */
-export interface RegionCost {
-  /** Bytes of the volume that is written to. */
-  readonly volumeBytes: number;
+/** Operations per second with and without, a round of both after the other. */
+export interface RegionRound {
   /** As it is. */
   readonly recorded: number;
   /** With every region recorded before. */
   readonly unrecorded: number;
+}
+
+/** What the record costs. */
+export interface RegionCost {
+  /** Bytes of the volume that is written to. */
+  readonly volumeBytes: number;
+  /** All rounds, that with the least share of operations left first. */
+  readonly rounds: readonly RegionRound[];
+}
+
+/** The round in the middle: a disk that others use, too, is faster or slower from second to second. */
+export function middleRound({ rounds }: RegionCost): RegionRound {
+  const middle = rounds[rounds.length >> 1];
+  if (!middle) throw new TypeError("there is at least one round");
+  return middle;
 }
 
 /** Layout of the record: see lib/replica/dirty_regions.ts. */
@@ -35,10 +49,15 @@ function recordAll({ directory, bytes }: LifeReplica): void {
 const FILLED_BYTES = 1024 ** 3;
 const MIB = 1024 * 1024;
 
-/** Measures both in turns, from the first write on. */
+/** So often at most while the host takes processors away: there are several rounds, too. */
+const TRIES = 2;
+/** With the record first, and without first. */
+const ORDERS = [["recorded", "unrecorded"], ["unrecorded", "recorded"]] as const;
+
+/** Measures both in turns, from the first write on; who is first changes, for a disk slows down and recovers. */
 export async function regionCost(directory: string, bytes: number, quick: boolean): Promise<RegionCost> {
-  const filledFirst = bytes <= FILLED_BYTES, best = { recorded: 0, unrecorded: 0 };
-  const rounds = quick ? (filledFirst ? 2 : 1) : 3, seconds = quick ? 3 : 6;
+  const filledFirst = bytes <= FILLED_BYTES, found: RegionRound[] = [];
+  const rounds = quick ? 3 : 7, seconds = quick ? 3 : 6;
   const random = { rw: "randwrite", blockBytes: 4096, depth: 32, range: bytes, seconds } as const;
   await using filled = filledFirst ? await LifeVolume.start(directory, bytes) : undefined;
   if (filled) {
@@ -46,18 +65,24 @@ export async function regionCost(directory: string, bytes: number, quick: boolea
     await runLoad(filled, { ...all, operations: bytes / MIB });
     await filled.stop();
   }
+  const once = async (kind: keyof RegionRound): Promise<number> => {
+    await using fresh = filled ? undefined : LifeVolume.make(directory, bytes);
+    const volume = filled ?? fresh;
+    if (!volume) throw new TypeError("there is a volume of either kind");
+    await volume.startReplicas();
+    if (kind === "unrecorded") volume.replicas.forEach(recordAll);
+    await volume.startEngine();
+    const { iops } = await runLoad(volume, random);
+    await volume.stop();
+    return iops;
+  };
   for (let round = 0; round < rounds; round++) {
-    for (const kind of ["recorded", "unrecorded"] as const) {
-      await using fresh = filled ? undefined : LifeVolume.make(directory, bytes);
-      const volume = filled ?? fresh;
-      if (!volume) continue;
-      await volume.startReplicas();
-      if (kind === "unrecorded") volume.replicas.forEach(recordAll);
-      await volume.startEngine();
-      const { iops } = await runLoad(volume, random);
-      best[kind] = Math.max(best[kind], iops);
-      await volume.stop();
+    const iops = { recorded: 0, unrecorded: 0 };
+    for (const kind of ORDERS[round % ORDERS.length] ?? []) {
+      iops[kind] = (await undisturbed(() => once(kind), TRIES)).found;
     }
+    found.push(iops);
   }
-  return { volumeBytes: bytes, ...best };
+  const share = ({ recorded, unrecorded }: RegionRound) => recorded / unrecorded;
+  return { volumeBytes: bytes, rounds: found.toSorted((a, b) => share(a) - share(b)) };
 }

@@ -121,20 +121,29 @@ const MOST_STOLEN = 0.02;
 /** So often at most; what lost least counts. */
 const TRIES = 4;
 
-/** Measures a cell, while the machine has its processors for itself if that can be had. */
+/** Measures something until the machine had its processors for itself, if that can be had; what lost least counts. */
+export async function undisturbed<T>(
+  once: () => Promise<T>,
+  tries: number = TRIES,
+): Promise<{ found: T; stolen: number }> {
+  let least: { found: T; stolen: number } | undefined;
+  for (let tried = 0; tried < tries && (least?.stolen ?? 1) > MOST_STOLEN; tried++) {
+    const stolenSoFar = stolenSince(), found = await once(), stolen = stolenSoFar();
+    if (least === undefined || stolen < least.stolen) least = { found, stolen };
+  }
+  if (least === undefined) throw new TypeError("it is measured at least once");
+  return least;
+}
+
+/** Measures a cell, see {@linkcode undisturbed}. */
 export async function measure(
   subject: Subject,
   cell: Cell,
   range: Range,
   duration: Duration,
 ): Promise<Measurement> {
-  let least: Measurement | undefined;
-  for (let tries = 0; tries < TRIES && (least?.stolen ?? 1) > MOST_STOLEN; tries++) {
-    const measured = await measureOnce(subject, cell, range, duration);
-    if (least === undefined || measured.stolen < least.stolen) least = measured;
-  }
-  if (least === undefined) throw new TypeError("a cell is measured at least once");
-  return least;
+  const { found, stolen } = await undisturbed(() => measureOnce(subject, cell, range, duration));
+  return { ...found, stolen };
 }
 
 async function measureOnce(
@@ -142,10 +151,9 @@ async function measureOnce(
   cell: Cell,
   range: Range,
   duration: Duration,
-): Promise<Measurement> {
+): Promise<Omit<Measurement, "stolen">> {
   await subject.prepare?.();
   using watch = new CpuWatch(subject.pids);
-  const stolen = stolenSince();
   const { tool, target } = subject;
   const figures = tool === "fio"
     ? await fio(target, cell, range, duration)
@@ -163,7 +171,6 @@ async function measureOnce(
     blockBytes: cell.blockBytes,
     ...figures,
     cpuUs,
-    stolen: stolen(),
   };
 }
 

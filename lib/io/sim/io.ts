@@ -42,6 +42,9 @@ export class SimIo extends SimLoop implements Io {
     this.files = new SimFiles(process);
   }
 
+  /** Memory is what it is. */
+  hugePages(): void {}
+
   /** See {@linkcode Io.read}. */
   read(fd: number, at: number, length: number, offset: number, who: Completer, tag: number): void {
     this.#checkBuffer(at, length);
