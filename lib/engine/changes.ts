@@ -5,7 +5,7 @@
  *
  * | failure | what becomes of it |
  * |---|---|
- * | some copies made the change | it is made; the others are out, for they differ |
+ * | some copies made the change | it is made when these have recorded that the others are out, for they differ |
  * | none did, and all say that nothing has changed | an error; the volume goes on as it was |
  * | a copy does not answer | it is out: nobody knows whether it made the change |
  *
@@ -320,7 +320,10 @@ export class VolumeChanges {
     for (const { copy, error } of bad) {
       if (!done && (isRefusal(error) || (copy.mode === "RW" && complete === 1))) continue;
       if (copy.mode === "RW") complete--;
-      await copies.fail(copy.backend.name, `${what} failed: ${plainReason(error)}`);
+      const recorded = await copies.fail(copy.backend.name, `${what} failed: ${plainReason(error)}`);
+      if (recorded || !done) continue;
+      // Those that made it are gone as well. Who missed it would be believed at the next start.
+      throw new RpcError(Code.UNKNOWN, `cannot ${what}: no complete replica is left that has it`);
     }
     if (done && what !== "expand") return;
     const text = bad.map(({ copy, error }) => `${copy.backend.name}: ${plainReason(error)}`).join("; ");

@@ -72,11 +72,19 @@ export class CopyTable {
     copy.backend.close().catch(() => {});
   }
 
-  /** Gives a copy up, also in the volume thread. */
-  async fail(name: string, reason: string): Promise<void> {
+  /**
+   * Takes a copy out of use, for a reason.
+   *
+   * @returns true when those that are left have recorded that; false when nobody is left who could
+   */
+  async fail(name: string, reason: string): Promise<boolean> {
     this.log.warn("replica not used", { replica: name, reason });
     this.failed(name, reason);
-    await this.thread.call("fail", { name, reason }).catch(() => {});
+    try {
+      return await this.thread.call("fail", { name, reason }) !== false;
+    } catch {
+      return false;
+    }
   }
 
   /** Takes a copy out of everything. */

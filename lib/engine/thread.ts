@@ -148,7 +148,7 @@ export class EngineThread implements VolumeEvents {
         const { name, reason } = body as { name: string; reason: string };
         volume.replicas.find(name).close(reason);
         // Whoever asks relies on it: a copy that is out must not be believed later.
-        if (volume.replicas.readers.length === 0) reply.ok();
+        if (volume.replicas.readers.length === 0) reply.ok(false);
         else this.#whenRecorded(reply);
       },
       remove: (body, reply) => {
