@@ -59,6 +59,9 @@ const SUCCESSION_MS = 5_000;
 /** Most connections and requests of one replica. */
 const MAX_CONNECTIONS = 64, MAX_REQUESTS = 512;
 
+/** See {@linkcode FrameServerOptions.silentMs}: an engine says who it is, or pings, long before. */
+const SILENT_MS = 10_000;
+
 /** Longest record that is kept, bytes: far above what the identifiers of all members take. */
 const MAX_RECORD_BYTES = 16 * 1024;
 
@@ -112,7 +115,11 @@ export class DataService implements FrameHandler {
   }
 
   /** Bounds that go with this handler. */
-  static readonly options: FrameServerOptions = { maxConnections: MAX_CONNECTIONS, depth: MAX_REQUESTS };
+  static readonly options: FrameServerOptions = {
+    maxConnections: MAX_CONNECTIONS,
+    depth: MAX_REQUESTS,
+    silentMs: SILENT_MS,
+  };
 
   /** Generation of the engine that is served; 0 = none has adopted since the directory was opened. */
   get generation(): number {

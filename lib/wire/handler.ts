@@ -50,6 +50,11 @@ export interface HandedServer {
 export interface FrameServerOptions {
   /** Most connections at once; further ones are accepted and closed. Default 64. */
   readonly maxConnections?: number;
+  /**
+   * With all places taken, a connection that never asked for anything gives its place to a new one after so long,
+   * milliseconds. Default: none does.
+   */
+  readonly silentMs?: number;
   /** Most requests under way at once; beyond that nothing is read. Default 512. */
   readonly depth?: number;
   /** Told about connections that end because of the peer's mistake, and about failing accepts. */

@@ -35,6 +35,7 @@ import {
   WireError,
 } from "./frame.ts";
 import { Peer } from "./peer.ts";
+import { SilentPeers } from "./silent.ts";
 import { Shares, STANDSTILL_MS } from "./shares.ts";
 
 export type { FrameHandler, FrameServerOptions } from "./handler.ts";
@@ -52,6 +53,7 @@ const ACCEPT = 0;
 /** Pause after a failed accept (out of descriptors), milliseconds. */
 const ACCEPT_RETRY_MS = 100;
 const RETRY = 1;
+const NO_FD = -1;
 
 /** See the module text. */
 export class FrameServer implements Completer {
@@ -68,6 +70,9 @@ export class FrameServer implements Completer {
   /** Connections that were accepted while suspended. */
   readonly #late: number[] = [];
   #accepting = false;
+  readonly #silent: SilentPeers;
+  /** A connection for which another one is being closed; nobody is accepted meanwhile. */
+  #arriving = NO_FD;
   // Slots.
   readonly #sequence: Uint32Array;
   readonly #type: Uint32Array;
@@ -94,6 +99,7 @@ export class FrameServer implements Completer {
   ) {
     this.#max = options.maxConnections ?? 64;
     this.#onProblem = options.onProblem ?? (() => {});
+    this.#silent = new SilentPeers(this.#max, options.silentMs ?? Infinity);
     this.#maxPayload = Math.min(options.maxPayload || MAX_FRAME_PAYLOAD, MAX_FRAME_PAYLOAD, pool.largest);
     this.#noSpaceFrames = options.noSpaceFrames ?? false;
     this.#view = io.arena.view;
@@ -139,7 +145,7 @@ export class FrameServer implements Completer {
   }
 
   #accept(): void {
-    if (this.#stopping || this.#accepting || this.#suspended) return;
+    if (this.#stopping || this.#accepting || this.#suspended || this.#arriving !== NO_FD) return;
     this.#accepting = true;
     this.io.accept(this.#listener, this, ACCEPT);
   }
@@ -172,12 +178,35 @@ export class FrameServer implements Completer {
       this.#peers.push(peer);
     }
     if (peer) {
+      this.#silent.came(peer.index, this.io.now());
       peer.stream = new Stream(this.io, fd, peer.memory, peer, unread);
       this.handler.onCome?.(peer.index);
-    } else {
+    } else if (!this.#makeRoom(fd)) {
       this.#onProblem(new WireError(`refused a connection: ${this.#max} are open, which is the limit`));
       this.io.close(fd);
     }
+  }
+
+  /** Closes a connection that never asked for anything. @returns false when there is none */
+  #makeRoom(fd: number): boolean {
+    const silent = this.#arriving === NO_FD && this.#silent.longest(this.#peers, this.io.now());
+    if (!silent) return false;
+    this.#arriving = fd;
+    const text = `it asked for nothing in ${this.#silent.leastMs} ms, and all ${this.#max} places were taken`;
+    this.#onProblem(new WireError(`closed a data connection: ${text}`));
+    silent.stream?.close();
+    return true;
+  }
+
+  /** A place is free, or the server is at its end. */
+  #arrived(): void {
+    const fd = this.#arriving;
+    if (fd === NO_FD) return;
+    this.#arriving = NO_FD;
+    if (this.#stopping) return this.io.close(fd);
+    if (this.#suspended) return void this.#late.push(fd);
+    this.#connect(fd);
+    this.#accept();
   }
 
   // ---- requests --------------------------------------------------------------------------------------------
@@ -218,6 +247,7 @@ export class FrameServer implements Completer {
       this.#buffer[slot] = buffer;
       this.#peer[slot] = peer.index;
       this.#state[slot] = 1;
+      this.#silent.asked(peer.index);
       stream.consume(FRAME_BYTES);
       if (length > 0) {
         peer.filling = slot;
@@ -298,7 +328,7 @@ export class FrameServer implements Completer {
     const streams = this.#peers.flatMap(({ stream }) => stream ?? []);
     for (const stream of streams) if (!stream.filling) stream.halt();
     const idle = !this.#accepting && this.#freeCount === this.#state.length;
-    return idle && streams.every((stream) => stream.quiet);
+    return idle && this.#arriving === NO_FD && streams.every((stream) => stream.quiet);
   }
 
   /** What another process needs to go on, while this {@linkcode rests}. */
@@ -345,6 +375,7 @@ export class FrameServer implements Completer {
     this.handler.onGone(peer.index);
     peer.starved = false;
     this.#shares.pass();
+    this.#arrived();
     if (this.#stopping) this.#settle();
   }
 
