@@ -63,6 +63,8 @@ export interface Io {
   /** Synchronous operations on names and metadata. Not for the hot path. */
   readonly files: Files;
 
+  /** Gives the memory of a part of the arena back to the system: what was in it is lost. Whole pages. */
+  giveBack(at: number, bytes: number): void;
   /** Wants huge pages under a part of the arena that will hold large pieces; both numbers in whole huge pages. */
   hugePages(at: number, bytes: number): void;
 

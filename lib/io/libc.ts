@@ -233,6 +233,11 @@ export function mapArena(bytes: number): MappedArena {
   return { arena: new Arena(mapping.buffer, BigInt(mapping.address)), mapping };
 }
 
+/** Gives whole pages back to the system; they read zeros afterwards. */
+export function giveBackPages(address: number, bytes: number): void {
+  libc.madvise(Deno.UnsafePointer.create(BigInt(address)), BigInt(bytes), MADV_DONTNEED);
+}
+
 /** Wants huge pages under a part of an arena, where nothing was touched yet; see {@linkcode mapHuge}. */
 export function wantHugePages(address: number, bytes: number): void {
   // Nothing depends on it, and not every kernel has them.

@@ -11,7 +11,7 @@ import type { Arena } from "./arena.ts";
 import { DeferredQueue } from "./deferred.ts";
 import type { Files } from "./files.ts";
 import type { Address, Completer, Deferred, Io, World } from "./io.ts";
-import { discard, libc, mapArena, type Mapping, unmap, wantHugePages } from "./libc.ts";
+import { discard, giveBackPages, libc, mapArena, type Mapping, unmap, wantHugePages } from "./libc.ts";
 import { Kind, Operations } from "./operations.ts";
 import { boundPort, DEFAULT_BACKLOG, openListener, setBlocking, shutdownSocket } from "./sockets.ts";
 import { Timers } from "./timers.ts";
@@ -86,6 +86,11 @@ export abstract class LoopIo implements Io {
   wallClock(): number {
     if (this.#wallClock === 0 || !this.#running) this.#wallClock = Date.now();
     return this.#wallClock;
+  }
+
+  /** See {@linkcode Io.giveBack}. */
+  giveBack(at: number, bytes: number): void {
+    giveBackPages(this.base + at, bytes);
   }
 
   /** See {@linkcode Io.hugePages}. */

@@ -4,11 +4,14 @@
  * A buddy allocator: allocation and release touch only typed arrays, neighbours merge again, and nothing ever
  * grows. Who finds it empty stops reading from its peer and asks to be called when memory came back.
  *
+ * Memory that many or large requests have touched goes back to the system some seconds after them: a volume that was
+ * busy once is as small as one that was not. A timer runs only after more than a little was touched.
+ *
  * @module
  */
 import assert from "node:assert/strict";
 import { type Arena, PAGE_BYTES } from "./arena.ts";
-import type { Deferred, Io } from "./io.ts";
+import { type Completer, type Deferred, type Io, NO_TIMER } from "./io.ts";
 
 /** What {@linkcode BufferPool.allocate} returns when there is no room now. */
 export const NO_BUFFER = -1 as number;
@@ -23,11 +26,16 @@ const LARGE_BYTES = 128 * 1024;
 /** As HUGE_PAGE_BYTES of libc.ts. */
 const HUGE_PAGE_BYTES = 2 * 1024 * 1024;
 
+/** So much may stay touched: what a volume at rest with a request now and then uses. */
+const KEPT_BYTES = 4 * 1024 * 1024;
+/** How often it is looked whether memory can go back to the system, milliseconds. */
+const GIVE_BACK_MS = 10_000;
+
 /** Added to the order of a block in use, so that free and used blocks cannot be mistaken for each other. */
 const USED = 64;
 
 /** Page-aligned buffers with reference counts; see the module text. */
-export class BufferPool {
+export class BufferPool implements Completer {
   /** Size of the largest buffer, bytes. */
   readonly largest: number;
   readonly #base: number;
@@ -41,6 +49,14 @@ export class BufferPool {
   /** Order of the first buffer that makes the pool want huge pages; infinite once it does. */
   #largeOrder: number;
   #free: number;
+  /** Pages that were touched lie below this one. */
+  #touched = 0;
+  /** A buffer that ends above this page is noticed: it touches more, or the timer must run again. */
+  #noticed = 0;
+  #timer: number = NO_TIMER;
+  /** Buffers handed out so far, as far as the look at the last one goes; wraps. */
+  #handedOut = 0;
+  #handedOutThen = 0;
 
   /**
    * Reserves the memory.
@@ -120,6 +136,8 @@ export class BufferPool {
       from--;
       this.#push(page + (1 << from), from);
     }
+    if (page + (1 << order) > this.#noticed) this.#notice(page + (1 << order));
+    this.#handedOut = (this.#handedOut + 1) | 0;
     this.#order[page] = order + USED;
     this.#references[page] = 1;
     this.#free -= PAGE_BYTES << order;
@@ -162,6 +180,34 @@ export class BufferPool {
   #wantHugePages(): void {
     this.#largeOrder = Infinity;
     this.io.hugePages(this.#base, this.#order.length * PAGE_BYTES);
+  }
+
+  /** More memory is touched, or is used again after a time of rest. */
+  #notice(end: number): void {
+    this.#touched = Math.max(this.#touched, end);
+    this.#noticed = this.#touched;
+    if (this.#touched * PAGE_BYTES <= KEPT_BYTES || this.#timer !== NO_TIMER) return;
+    this.#handedOutThen = this.#handedOut;
+    this.#timer = this.io.timer(GIVE_BACK_MS, this, 0);
+  }
+
+  /** Gives back what lies free in blocks of the largest buffer. */
+  complete(): void {
+    this.#timer = NO_TIMER;
+    const block = this.largest / PAGE_BYTES, whole = this.#orders - 1;
+    let touched = 0;
+    for (let page = 0; page < this.#touched; page += block) {
+      if (this.#order[page] === whole) this.io.giveBack(this.#base + page * PAGE_BYTES, this.largest);
+      else touched = Math.min(page + block, this.#touched);
+    }
+    this.#touched = this.#noticed = touched;
+    if (touched * PAGE_BYTES <= KEPT_BYTES) return;
+    // While it is used there is another look; what somebody keeps in peace wakes nobody, until the next request.
+    if (this.#handedOut === this.#handedOutThen) this.#noticed = 0;
+    else {
+      this.#handedOutThen = this.#handedOut;
+      this.#timer = this.io.timer(GIVE_BACK_MS, this, 0);
+    }
   }
 
   #tooLarge(bytes: number): never {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Arena, PAGE_BYTES } from "./arena.ts";
-import type { Deferred, Io } from "./io.ts";
+import type { Completer, Deferred, Io } from "./io.ts";
 import { BufferPool, NO_BUFFER } from "./pool.ts";
 
 /** An Io with nothing but memory and a list of deferred tasks: all a pool needs. */
@@ -18,7 +18,7 @@ function worldOf(bytes: number): { io: Io; run(): number } {
   };
 }
 
-const KIB = 1024;
+const KIB = 1024, MIB = 1024 * KIB;
 
 /** Bytes a buffer really takes. */
 function sizeOf(bytes: number): number {
@@ -153,4 +153,75 @@ Deno.test("mistakes of callers are found", () => {
   assert.throws(() => pool.release(at), /no buffer/);
   assert.throws(() => pool.retain(at), /no buffer/);
   assert.equal(pool.free, 128 * KIB);
+});
+
+/** As {@linkcode worldOf}, with timers that fire when they are told to, and a list of what was given back. */
+function timedWorld(bytes: number): { io: Io; fire(): boolean; given: [at: number, bytes: number][] } {
+  const timers: Completer[] = [], given: [number, number][] = [];
+  const io = {
+    arena: new Arena(new ArrayBuffer(bytes), 0n),
+    timer: (_ms: number, who: Completer) => timers.push(who),
+    giveBack: (at: number, length: number) => given.push([at, length]),
+    hugePages: () => {},
+  };
+  return {
+    io: io as unknown as Io,
+    given,
+    fire() {
+      const [timer] = timers.splice(0);
+      timer?.complete(0, 0);
+      return timer !== undefined;
+    },
+  };
+}
+
+Deno.test("memory that was touched by many requests goes back to the system when they are over", () => {
+  const world = timedWorld(64 * MIB), pool = new BufferPool(world.io, 32 * MIB, 8 * MIB);
+  const buffers = [1, 2, 3].map(() => pool.allocate(8 * MIB));
+  assert.ok(world.fire(), "somebody looks after a while");
+  assert.equal(world.given.length, 0, "what is in use stays");
+  const [first, second, third] = buffers;
+  pool.release(second);
+  pool.release(third);
+  pool.retain(first);
+  pool.release(first);
+  const small = pool.allocate(PAGE_BYTES), blockOf = (at: number) => Math.floor(at / (8 * MIB)) * 8 * MIB;
+  assert.ok(world.fire());
+  const free = [second, third].filter((at) => at !== blockOf(small));
+  const given = world.given.map(([at]) => at);
+  assert.ok(free.length > 0 && free.every((at) => given.includes(at)), `${given} instead of ${free}`);
+  assert.ok(
+    ![first, blockOf(small)].some((at) => given.includes(at)),
+    "what has a buffer, however small, stays",
+  );
+  assert.ok(world.fire(), "there were requests since the last look");
+  assert.equal(world.fire(), false, "there were none: what is kept in peace wakes nobody");
+  pool.allocate(PAGE_BYTES);
+  assert.ok(world.fire(), "with the next request somebody looks again");
+});
+
+Deno.test("a pool of which little was touched sets no timer, and gives nothing back", () => {
+  const world = timedWorld(64 * MIB), pool = new BufferPool(world.io, 32 * MIB, 8 * MIB);
+  for (let round = 0; round < 10; round++) {
+    const buffers = Array.from({ length: 200 }, () => pool.allocate(PAGE_BYTES));
+    buffers.forEach((buffer) => pool.release(buffer));
+  }
+  assert.equal(world.fire(), false);
+});
+
+Deno.test("a pool that is used all the time keeps what it uses, and is small again at the end", () => {
+  const world = timedWorld(64 * MIB), pool = new BufferPool(world.io, 32 * MIB, 8 * MIB);
+  let held = [pool.allocate(8 * MIB)];
+  for (let look = 0; look < 5; look++) {
+    const next = [pool.allocate(8 * MIB)];
+    held.forEach((buffer) => pool.release(buffer));
+    held = next;
+    assert.ok(world.fire());
+    assert.ok(world.given.every(([at]) => !held.includes(at)));
+    world.given.length = 0;
+  }
+  held.forEach((buffer) => pool.release(buffer));
+  assert.ok(world.fire());
+  assert.ok(held.every((at) => world.given.some(([given]) => given === at)));
+  assert.equal(world.fire(), false);
 });

@@ -22,6 +22,9 @@ const ENOTSOCK = 88;
 /** Connections that may wait for an accept, unless told otherwise. */
 const DEFAULT_BACKLOG = 128;
 
+/** What is in memory that was given back. */
+const RUBBISH = 0xdb;
+
 /** Names of the operations that change a disk, for crash points. */
 const MUTATIONS: Partial<Record<Kind, string>> = {
   [Kind.WRITE]: "write",
@@ -40,6 +43,11 @@ export class SimIo extends SimLoop implements Io {
   constructor(process: SimProcess, arena: Arena) {
     super(process, arena);
     this.files = new SimFiles(process);
+  }
+
+  /** See {@linkcode Io.giveBack}: whoever still reads there finds rubbish. */
+  giveBack(at: number, bytes: number): void {
+    this.arena.u8.fill(RUBBISH, at, at + bytes);
   }
 
   /** Memory is what it is. */
