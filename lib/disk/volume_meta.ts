@@ -42,6 +42,12 @@ export const SECTOR_BYTES = 512;
 /** Largest volume, bytes (256 TiB): above every volume in use; bounds what a damaged file can claim. */
 export const MAX_VOLUME_BYTES = 2 ** 48;
 
+/**
+ * In place of a boot: everything was synced at the last close. The copy may differ from others all the same, where
+ * writes were under way; nothing that was completed is lost, whatever becomes of the machine.
+ */
+export const SYNCED_BOOT = "synced";
+
 /** What Drover remembers about a replica beyond Longhorn's format. */
 export interface DroverRecord {
   /** Identity of this copy, chosen at its creation. */
@@ -53,6 +59,7 @@ export interface DroverRecord {
   /**
    * The boot of the machine during which the record was written. After an unclean stop another boot means that
    * the machine lost what was not synced, while a copy on a machine that kept running lost nothing.
+   * {@linkcode SYNCED_BOOT} is of every boot.
    */
   readonly boot: string;
   /** Identities of the copies that were in the set at this generation; at 0, of those that it was found beside. */

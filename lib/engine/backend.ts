@@ -14,7 +14,7 @@ import {
   RpcError,
 } from "../rpc/mod.ts";
 import type { ReplicaMethods } from "../rpc/services.ts";
-import { GENERATION_KEY } from "../wire/frame.ts";
+import { DIFFERS_KEY, GENERATION_KEY } from "../wire/frame.ts";
 import type { Candidate } from "./election.ts";
 
 /** Control calls to one replica; the only part of a start that differs between production and tests. */
@@ -36,8 +36,11 @@ export interface Backend {
   generation: number;
   /** It was opened by an engine whose place this one takes: from now on {@linkcode close} closes it. */
   inherit(): void;
-  /** Closes it if it was opened through this object; somebody else's is left alone. */
-  close(): Promise<void>;
+  /**
+   * Closes it if it was opened through this object; somebody else's is left alone.
+   * @param differs it may differ from other copies where writes were under way: it stays marked as not cleanly closed
+   */
+  close(differs?: boolean): Promise<void>;
   /** Notes durably that a rebuild was begun or ended. A copy with the note is not used at a start. */
   setRebuilding(rebuilding: boolean): Promise<void>;
   /** Everything it tells about itself, with all disks. */
@@ -139,9 +142,11 @@ class ReplicaBackend implements Backend {
     this.#opened = true;
   }
 
-  async close(): Promise<void> {
+  async close(differs = false): Promise<void> {
     if (!this.#opened) return;
-    const metadata = this.generation > 0 ? { [GENERATION_KEY]: String(this.generation) } : {};
+    const metadata: Record<string, string> = {};
+    if (this.generation > 0) metadata[GENERATION_KEY] = String(this.generation);
+    if (differs) metadata[DIFFERS_KEY] = "1";
     await this.#client.unary("replicaClose", {}, { metadata });
   }
 

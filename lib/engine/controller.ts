@@ -372,10 +372,10 @@ export class Controller {
     // Retired first: a replica that closes must not look like one that failed.
     await this.thread.call("retire").catch(() => {});
     // Copies that may differ stay marked as not cleanly closed, so that the next start makes them equal.
-    const differ = await this.info().then((info) => info.readsFromOne, () => false);
+    const differ = await this.info().then((info) => info.readsFromOne || !info.settled, () => false);
     await Promise.all([...this.#copies.entries()].map(async ([, { backend, mode }]) => {
       if (!differ || mode !== "RW") {
-        await backend.close().catch((error) => {
+        await backend.close(mode === "ERR").catch((error) => {
           if (mode === "RW") {
             this.options.log.warn("replica not closed", { replica: backend.name, reason: String(error) });
           }

@@ -66,10 +66,13 @@ export class CopyTable {
   failed(name: string, reason: string): void {
     const copy = this.#copies.get(name);
     if (!copy || copy.mode === "ERR") return;
+    // What was under way reached some copies only. If nobody is left who could record that this one is out, the next
+    // start must know where they differ.
+    const differs = copy.mode === "RW";
     copy.mode = "ERR";
     copy.reason = reason;
     // It may still be open: closing it lets the next start, or a rebuild, find it in order.
-    copy.backend.close().catch(() => {});
+    copy.backend.close(differs).catch(() => {});
   }
 
   /**

@@ -205,7 +205,7 @@ export class HandoverGiver {
   /** Steps 3 to 6. @returns why it came to nothing, or "" */
   async #offer(channel: HandoverChannel, packed: Packed, reopen: boolean): Promise<string> {
     const { control } = this, { kind, endpoint, up } = control.frontend;
-    if (reopen) await Promise.all(this.#complete().map((backend) => backend.close()));
+    if (reopen) await Promise.all(this.#complete().map((backend) => backend.close(packed.readsFromOne)));
     const parcel: ParcelMessage = {
       type: "parcel",
       mode: reopen ? "reopen" : "adopt",

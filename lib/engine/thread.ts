@@ -74,6 +74,8 @@ export interface ThreadInfo {
   readonly totals: ReturnType<Meters["totals"]>;
   /** Copies may differ, and reads go to the first. */
   readonly readsFromOne: boolean;
+  /** Which copies are complete is recorded as it is; meanwhile some may have what others lack. */
+  readonly settled: boolean;
   /** The copy that is being filled, if one is. */
   readonly rebuild: RebuildProgress | null;
 }
@@ -262,6 +264,7 @@ export class EngineThread implements VolumeEvents {
       replicas: volume.replicas.views(),
       totals: volume.meters.totals(),
       readsFromOne: volume.turns.single,
+      settled: volume.settled,
       rebuild: this.#joining.progress,
     };
   }

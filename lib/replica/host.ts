@@ -8,7 +8,7 @@ import { ChangeFailedError } from "../disk/errors.ts";
 import type { OpenReplicaOptions } from "../disk/open_options.ts";
 import { ReplicaDisk } from "../disk/replica_disk.ts";
 import { isFull, makeSpare, SPARE_FILE } from "../disk/spare.ts";
-import type { DroverRecord } from "../disk/volume_meta.ts";
+import { type DroverRecord, SYNCED_BOOT } from "../disk/volume_meta.ts";
 import { DiskMemory } from "../disk/memory.ts";
 import { IoError } from "../io/errno.ts";
 import { type Address, type Completer, type Io, NO_TIMER } from "../io/io.ts";
@@ -134,9 +134,12 @@ export class ReplicaHost implements Completer {
         this.open(Number(expectedBytes), Array.isArray(copies) ? copies.map(String) : [])
       ),
       close: (body, reply) => {
-        const { generation } = body as Record<string, unknown>;
+        const { generation, differs } = body as Record<string, unknown>;
         if (typeof generation === "number") this.#refuseOld(generation);
-        this.close(true, (error) => error === undefined ? reply.ok(this.describe()) : reply.error(error));
+        this.close(
+          differs !== true,
+          (error) => error === undefined ? reply.ok(this.describe()) : reply.error(error),
+        );
       },
       inUse: (_body, reply) => reply.ok(this.inUse),
       awaitLeave: (body, reply) => {
@@ -197,7 +200,7 @@ export class ReplicaHost implements Completer {
     const before = ReplicaDisk.inspect(this.io, options.directory).meta;
     this.#unclean = before?.dirty === true;
     this.#lostUnflushed = before?.dirty === true && before.drover !== undefined &&
-      before.drover.boot !== options.boot;
+      before.drover.boot !== options.boot && before.drover.boot !== SYNCED_BOOT;
     const disk = ReplicaDisk.open(this.io, options.directory, open);
     for (const note of disk.notes) this.onProblem(new Error(`put in order at opening: ${note}`));
     this.#disk = disk;
@@ -205,6 +208,8 @@ export class ReplicaHost implements Completer {
     disk.snapshotMaxSize = this.#snapshotMaxSize;
     try {
       this.#regions = this.#openRegions(disk.bytes, before?.dirty === true);
+      // From now on there may be something that is not synced.
+      if (disk.drover?.boot === SYNCED_BOOT) disk.setDrover({ ...disk.drover, boot: options.boot });
       this.#found(disk, copies);
     } catch (error) {
       this.#disk = undefined;
@@ -368,8 +373,11 @@ export class ReplicaHost implements Completer {
     look.complete(0, 0);
   }
 
-  /** Stops serving: connections end, the directory is closed in order. */
+  /**
+   * Stops serving: connections end, the directory is closed in order. An engine that has it open still may have writes
+   * under way that reached this copy only, or others only: which ones stays recorded.
+   */
   stop(done: (error?: unknown) => void): void {
-    this.close(true, (error) => this.#server.stop(() => done(error)));
+    this.close(!this.#service.adopted, (error) => this.#server.stop(() => done(error)));
   }
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { Io } from "../io/io.ts";
 import { settleOne, testWorlds } from "../io/test_kit.ts";
 import { FrameType } from "../wire/frame.ts";
 import { pattern, until } from "../wire/test_kit.ts";
@@ -105,20 +106,64 @@ testWorlds("an engine that vanishes leaves the replica closed and marked as not 
   assert.deepEqual([opened.state, opened.drover?.lostUnflushed], ["dirty", false]);
 });
 
+/** A copy that an engine has written to, and that it has left without a word. @returns `volume.meta` as it was before */
+function abandoned(io: Io, parent: string): string {
+  using setup = setUp(io, parent);
+  setup.call("create", { bytes: BYTES });
+  setup.call("open", { expectedBytes: 0 });
+  const client = setup.connect();
+  adopt(client, 1);
+  client.ask(FrameType.WRITE, 0, 4096, pattern(4096, 1));
+  const meta = Deno.readTextFileSync(`${setup.directory}/volume.meta`);
+  client.end();
+  until(io, "the close", () => setup.host.disk === undefined);
+  return meta;
+}
+
 testWorlds("a restart of the machine after an unclean stop is told", (io, parent) => {
-  {
-    using setup = setUp(io, parent);
-    setup.call("create", { bytes: BYTES });
-    setup.call("open", { expectedBytes: 0 });
-    const client = setup.connect();
-    adopt(client, 1);
-    client.ask(FrameType.WRITE, 0, 4096, pattern(4096, 1));
-    client.end();
-    until(io, "the close", () => setup.host.disk === undefined);
-  }
+  const meta = abandoned(io, parent);
   using setup = setUp(io, parent, { boot: "boot-2" });
+  // As if the process had been killed before it closed the directory.
+  Deno.writeTextFileSync(`${setup.directory}/volume.meta`, meta);
   assert.equal(setup.call("open", { expectedBytes: 0 }).drover?.lostUnflushed, true);
 });
+
+testWorlds(
+  "a copy that its engine left may differ from others, and a restart loses nothing of it",
+  (io, parent) => {
+    abandoned(io, parent);
+    using setup = setUp(io, parent, { boot: "boot-2" });
+    assert.equal(setup.call("get").dirty, true);
+    const { drover } = setup.call("open", { expectedBytes: 0 });
+    assert.equal(drover?.lostUnflushed, false);
+    // From then on a restart could.
+    assert.match(Deno.readTextFileSync(`${setup.directory}/volume.meta`), /"boot":"boot-2"/);
+  },
+);
+
+testWorlds(
+  "a copy that an engine gives up, or that is told to stop under it, keeps its dirty regions",
+  (io, parent) => {
+    for (const told of [true, false]) {
+      let directory = "";
+      {
+        using setup = setUp(io, parent);
+        ({ directory } = setup);
+        setup.call("create", { bytes: BYTES });
+        setup.call("open", { expectedBytes: 0 });
+        const client = setup.connect();
+        adopt(client, 1, ["made-up-id", "b"]);
+        client.ask(FrameType.WRITE, 0, 4096, pattern(4096, 1));
+        if (told) setup.call("close", { generation: 1, differs: true });
+        // Else it is stopped at the end of this block.
+      }
+      assert.match(Deno.readTextFileSync(`${directory}/volume.meta`), /"Dirty":true.*"boot":"synced"/s);
+      assert.notEqual(Deno.readFileSync(`${directory}/drover.regions`)[4096], 0);
+      Deno.removeSync(directory, { recursive: true });
+      Deno.mkdirSync(directory);
+    }
+  },
+);
 
 testWorlds("deleting removes the replica and nothing else", (io, parent) => {
   using setup = setUp(io, parent);

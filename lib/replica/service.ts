@@ -12,7 +12,7 @@ import {
   RollbackError,
   RpcError,
 } from "../rpc/mod.ts";
-import { GENERATION_KEY } from "../wire/frame.ts";
+import { DIFFERS_KEY, GENERATION_KEY } from "../wire/frame.ts";
 
 /** The volume thread of a replica, as its main thread uses it. */
 export interface ReplicaCalls {
@@ -49,8 +49,8 @@ export function replicaHandlers(
         copies: request.droverCopies,
       }),
     replicaClose: (_request, call) => {
-      const generation = call.metadata(GENERATION_KEY);
-      return run("close", generation === undefined ? {} : { generation: Number(generation) });
+      const generation = call.metadata(GENERATION_KEY), differs = call.metadata(DIFFERS_KEY) !== undefined;
+      return run("close", { ...generation === undefined ? {} : { generation: Number(generation) }, differs });
     },
     replicaReload: () => {
       mayReload();

@@ -91,6 +91,9 @@ export const SUPERSEDED_TEXT = "this engine was superseded";
  */
 export const GENERATION_KEY = "drover-generation";
 
+/** Metadata of a `ReplicaClose`: the copy may differ from others, and stays marked as not cleanly closed. */
+export const DIFFERS_KEY = "drover-differs";
+
 /** The peer broke the protocol; the connection is closed. */
 export class WireError extends Error {
   /** The class, for logs. */

@@ -241,9 +241,9 @@ export function simBackend(calls: Calls, engine: SimEngine, replica: SimReplica)
     },
     generation: 0,
     inherit: () => void (opened = true),
-    close: async () => {
+    close: async (differs = false) => {
       const { generation } = backend;
-      if (opened) await call("close", generation > 0 ? { generation } : {});
+      if (opened) await call("close", { ...generation > 0 ? { generation } : {}, differs });
     },
     setRebuilding: async (rebuilding) => void await call("setRebuilding", { rebuilding }),
     describe: () => raw("get", {}),
