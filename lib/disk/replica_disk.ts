@@ -8,7 +8,6 @@
  *
  * @module
  */
-import { IoError } from "../io/errno.ts";
 import type { Completer, Io } from "../io/io.ts";
 import { BLOCK_BYTES } from "./block_map.ts";
 import { ChainChanges } from "./chain_changes.ts";
@@ -45,7 +44,7 @@ import {
 } from "./replica_info.ts";
 import { NO_COUNTER, type RevisionCounter } from "./revision_counter.ts";
 import { UnmapPath } from "./unmap_path.ts";
-import { type DroverRecord, SYNCED_BOOT, type VolumeMeta } from "./volume_meta.ts";
+import { closedMeta, type DroverRecord, type VolumeMeta } from "./volume_meta.ts";
 import { WritePath } from "./write_path.ts";
 
 /** An open replica directory; see the module text. */
@@ -377,9 +376,7 @@ export class ReplicaDisk implements Directory {
   /**
    * Closes the replica: syncs everything and notes in `volume.meta` that it is clean. A bad replica stays dirty.
    * Only while no request is under way. The files are closed and the lock is released in any case.
-   *
-   * @param clean false leaves it dirty, with the note that everything is synced: copies may differ where writes were
-   *   under way, for the engine vanished, or goes on without this copy
+   * @param clean false leaves it dirty, noted as synced: copies may differ, for the engine vanished or gave it up
    * @throws {ReplicaStateError} @throws {IoError}
    */
   close(clean = true): void {
@@ -391,24 +388,13 @@ export class ReplicaDisk implements Directory {
     try {
       if (this.#core.fault === "") {
         this.#syncAll();
-        if (this.#meta.dirty && clean) this.#writeMeta({ ...this.#meta, dirty: false });
-        else if (this.#meta.dirty) this.#noteSynced();
+        const meta = closedMeta(this.#meta, clean);
+        if (meta !== this.#meta) this.#writeMeta(meta);
       }
     } finally {
       closeAll(files, layers);
       if (this.#counter.fd !== NO_COUNTER) files.close(this.#counter.fd);
       files.close(this.#lock);
-    }
-  }
-
-  #noteSynced(): void {
-    const { drover } = this.#meta;
-    if (drover === undefined || drover.boot === SYNCED_BOOT) return;
-    try {
-      this.#writeMeta({ ...this.#meta, drover: { ...drover, boot: SYNCED_BOOT } });
-    } catch (error) {
-      // On a full disk the copy counts as one that lost something, when its machine restarts: that is safe.
-      if (!(error instanceof IoError)) throw error;
     }
   }
 }

@@ -94,6 +94,14 @@ export interface VolumeMeta {
   readonly unknown: JsonObject;
 }
 
+/** What is noted when everything is synced. @param clean the copy is equal to the others */
+export function closedMeta(meta: VolumeMeta, clean: boolean): VolumeMeta {
+  const { dirty, drover } = meta;
+  if (!dirty) return meta;
+  if (clean) return { ...meta, dirty: false };
+  return drover && drover.boot !== SYNCED_BOOT ? { ...meta, drover: { ...drover, boot: SYNCED_BOOT } } : meta;
+}
+
 const KEYS = [
   "Size",
   "Head",

@@ -104,6 +104,16 @@ export class BlockSet {
     return [Math.min(first, end), last - first];
   }
 
+  /** A set of its own with the same blocks. */
+  copy(): BlockSet {
+    const set = new BlockSet(0, this.maxPages);
+    set.#states = this.#states.slice();
+    for (const [chunk, page] of this.#pages) set.#pages.set(chunk, page.slice());
+    set.#overflown = this.#overflown;
+    set.#count = this.#count;
+    return set;
+  }
+
   /** Pages of memory it takes. */
   get pages(): number {
     return this.#pages.size;

@@ -371,11 +371,13 @@ export class Controller {
     this.#leaving = true;
     // Retired first: a replica that closes must not look like one that failed.
     await this.thread.call("retire").catch(() => {});
-    // Copies that may differ stay marked as not cleanly closed, so that the next start makes them equal.
-    const differ = await this.info().then((info) => info.readsFromOne || !info.settled, () => false);
+    // Copies that may differ stay marked as not cleanly closed, so that the next start makes them equal. So do those
+    // of which nothing is known, for the volume thread is gone.
+    const differ = await this.info().then((info) => info.readsFromOne || !info.settled, () => true);
     await Promise.all([...this.#copies.entries()].map(async ([, { backend, mode }]) => {
       if (!differ || mode !== "RW") {
-        await backend.close(mode === "ERR").catch((error) => {
+        const begun = backend.generation > 0;
+        await backend.close(begun && (differ || mode === "ERR")).catch((error) => {
           if (mode === "RW") {
             this.options.log.warn("replica not closed", { replica: backend.name, reason: String(error) });
           }

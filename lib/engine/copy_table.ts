@@ -66,9 +66,9 @@ export class CopyTable {
   failed(name: string, reason: string): void {
     const copy = this.#copies.get(name);
     if (!copy || copy.mode === "ERR") return;
-    // What was under way reached some copies only. If nobody is left who could record that this one is out, the next
-    // start must know where they differ.
-    const differs = copy.mode === "RW";
+    // What was under way reached some copies only, or they were being made equal. If nobody is left who could record
+    // that this one is out, the next start must know where they differ.
+    const differs = copy.backend.generation > 0;
     copy.mode = "ERR";
     copy.reason = reason;
     // It may still be open: closing it lets the next start, or a rebuild, find it in order.

@@ -3,14 +3,16 @@
  * the regions it had been writing to. These count as missed at once, so that nobody forgets them when the copy goes
  * away again; then they are compared with a complete copy by digests, and what is equal is not missed.
  *
- * The copy gets all writes by now, so that what is found equal stays equal (compare.ts says why).
+ * The copy gets all writes by now, so that what is found equal stays equal (compare.ts says why). That is not true of
+ * writes that began before it came: they may still be on their way to the others, and change what was just found
+ * equal. They are among those that it missed, and whatever it missed is copied, equal or not.
  *
  * @module
  */
 import type { Io } from "../io/io.ts";
 import type { BufferPool } from "../io/pool.ts";
 import { nextRun } from "../wire/regions.ts";
-import type { BlockSet } from "./block_set.ts";
+import { type BlockSet, SET_BLOCK_BYTES } from "./block_set.ts";
 import { Compare, type ComparePlan } from "./compare.ts";
 import type { Link } from "./link.ts";
 import { RegionWalk } from "./region_walk.ts";
@@ -19,6 +21,8 @@ import type { Volume } from "./volume.ts";
 /** See the module text. */
 export class LostWrites extends RegionWalk implements ComparePlan {
   readonly #compare: Compare;
+  /** What it missed, without what it lost. */
+  readonly #missedBefore: BlockSet;
 
   /**
    * Does nothing before `start`.
@@ -37,6 +41,7 @@ export class LostWrites extends RegionWalk implements ComparePlan {
   ) {
     super(io, pool, volume);
     this.#compare = new Compare(io, pool, volume, this);
+    this.#missedBefore = missed.copy();
   }
 
   /** Asks the copy for its map, and begins. */
@@ -70,7 +75,13 @@ export class LostWrites extends RegionWalk implements ComparePlan {
 
   /** See {@linkcode ComparePlan}. */
   same(offset: number, length: number): void {
-    this.missed.removeTouched(offset, length);
+    const { missed } = this, before = this.#missedBefore;
+    missed.removeTouched(offset, length);
+    if (before.count === 0) return;
+    const end = Math.ceil((offset + length) / SET_BLOCK_BYTES);
+    for (let block = Math.floor(offset / SET_BLOCK_BYTES); block < end; block++) {
+      if (before.has(block)) missed.addTouched(block * SET_BLOCK_BYTES, SET_BLOCK_BYTES);
+    }
   }
 
   /** See {@linkcode ComparePlan}. What differs stays missed. */

@@ -72,10 +72,11 @@ Deno.test("of what a copy may have lost, what differs is missed, and what is equ
   using back = new Return();
   back.bench.replicas[2].disk[3 * DIGEST_PIECE_BYTES + 5]++;
   back.bench.replicas[2].disk[VOLUME_BYTES - 1]++;
-  back.missed.addTouched(0, 4096);
+  back.missed.addTouched(8192, 4096);
   back.start();
   back.ended();
-  assert.deepEqual(back.blocks(), [...piece(3), ...piece(VOLUME_BYTES / DIGEST_PIECE_BYTES - 1)]);
+  // What it missed stays missed though it is equal: a write that began before may be on its way to the others still.
+  assert.deepEqual(back.blocks(), [2, ...piece(3), ...piece(VOLUME_BYTES / DIGEST_PIECE_BYTES - 1)]);
   assert.equal(back.bench.replicas[1].count(FrameType.DIGEST), 0, "one complete copy is enough");
 });
 

@@ -35,7 +35,7 @@ import {
   WireError,
 } from "./frame.ts";
 import { Peer } from "./peer.ts";
-import { SilentPeers } from "./silent.ts";
+import { NO_FD, SilentPeers } from "./silent.ts";
 import { Shares, STANDSTILL_MS } from "./shares.ts";
 
 export type { FrameHandler, FrameServerOptions } from "./handler.ts";
@@ -53,7 +53,6 @@ const ACCEPT = 0;
 /** Pause after a failed accept (out of descriptors), milliseconds. */
 const ACCEPT_RETRY_MS = 100;
 const RETRY = 1;
-const NO_FD = -1;
 
 /** See the module text. */
 export class FrameServer implements Completer {
@@ -71,8 +70,6 @@ export class FrameServer implements Completer {
   readonly #late: number[] = [];
   #accepting = false;
   readonly #silent: SilentPeers;
-  /** A connection for which another one is being closed; nobody is accepted meanwhile. */
-  #arriving = NO_FD;
   // Slots.
   readonly #sequence: Uint32Array;
   readonly #type: Uint32Array;
@@ -145,7 +142,7 @@ export class FrameServer implements Completer {
   }
 
   #accept(): void {
-    if (this.#stopping || this.#accepting || this.#suspended || this.#arriving !== NO_FD) return;
+    if (this.#stopping || this.#accepting || this.#suspended || this.#silent.arriving !== NO_FD) return;
     this.#accepting = true;
     this.io.accept(this.#listener, this, ACCEPT);
   }
@@ -181,28 +178,19 @@ export class FrameServer implements Completer {
       this.#silent.came(peer.index, this.io.now());
       peer.stream = new Stream(this.io, fd, peer.memory, peer, unread);
       this.handler.onCome?.(peer.index);
-    } else if (!this.#makeRoom(fd)) {
-      this.#onProblem(new WireError(`refused a connection: ${this.#max} are open, which is the limit`));
-      this.io.close(fd);
+    } else {
+      const done = this.#silent.makeRoom(fd, this.#peers, this.io.now());
+      if (done === undefined) this.io.close(fd);
+      this.#onProblem(
+        new WireError(done ?? `refused a connection: ${this.#max} are open, which is the limit`),
+      );
     }
-  }
-
-  /** Closes a connection that never asked for anything. @returns false when there is none */
-  #makeRoom(fd: number): boolean {
-    const silent = this.#arriving === NO_FD && this.#silent.longest(this.#peers, this.io.now());
-    if (!silent) return false;
-    this.#arriving = fd;
-    const text = `it asked for nothing in ${this.#silent.leastMs} ms, and all ${this.#max} places were taken`;
-    this.#onProblem(new WireError(`closed a data connection: ${text}`));
-    silent.stream?.close();
-    return true;
   }
 
   /** A place is free, or the server is at its end. */
   #arrived(): void {
-    const fd = this.#arriving;
+    const fd = this.#silent.arrived();
     if (fd === NO_FD) return;
-    this.#arriving = NO_FD;
     if (this.#stopping) return this.io.close(fd);
     if (this.#suspended) return void this.#late.push(fd);
     this.#connect(fd);
@@ -328,7 +316,7 @@ export class FrameServer implements Completer {
     const streams = this.#peers.flatMap(({ stream }) => stream ?? []);
     for (const stream of streams) if (!stream.filling) stream.halt();
     const idle = !this.#accepting && this.#freeCount === this.#state.length;
-    return idle && this.#arriving === NO_FD && streams.every((stream) => stream.quiet);
+    return idle && this.#silent.arriving === NO_FD && streams.every((stream) => stream.quiet);
   }
 
   /** What another process needs to go on, while this {@linkcode rests}. */

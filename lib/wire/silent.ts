@@ -7,10 +7,15 @@
  */
 import type { Peer } from "./peer.ts";
 
+/** No connection. */
+export const NO_FD = -1 as number;
+
 /** See the module text. */
 export class SilentPeers {
   /** When each came, ms; infinite once it has asked for something. */
   readonly #since: Float64Array;
+  /** A connection for which another one is being closed, or {@linkcode NO_FD}. */
+  arriving: number = NO_FD;
 
   /**
    * Of so many connections.
@@ -31,8 +36,13 @@ export class SilentPeers {
     this.#since[peer] = Infinity;
   }
 
-  /** The one that has been silent for longest, if for long enough. */
-  longest(peers: readonly Peer[], now: number): Peer | undefined {
+  /**
+   * Closes the one that has been silent for longest, if it was for long enough, for a new one.
+   *
+   * @param fd the new connection
+   * @returns what was done, or undefined
+   */
+  makeRoom(fd: number, peers: readonly Peer[], now: number): string | undefined {
     let longest: Peer | undefined, least = now - this.leastMs;
     for (const peer of peers) {
       const since = this.#since[peer.index];
@@ -40,6 +50,17 @@ export class SilentPeers {
       longest = peer;
       least = since;
     }
-    return longest;
+    if (!longest || this.arriving !== NO_FD) return undefined;
+    this.arriving = fd;
+    longest.stream?.close();
+    return `closed a data connection: it asked for nothing in ${this.leastMs} ms, and all ${this.#since.length} ` +
+      `places were taken`;
+  }
+
+  /** Nobody waits for a place any more. @returns who did, or {@linkcode NO_FD} */
+  arrived(): number {
+    const fd = this.arriving;
+    this.arriving = NO_FD;
+    return fd;
   }
 }
