@@ -377,9 +377,10 @@ export class ReplicaDisk implements Directory {
    * Closes the replica: syncs everything and notes in `volume.meta` that it is clean. A bad replica stays dirty.
    * Only while no request is under way. The files are closed and the lock is released in any case.
    * @param clean false leaves it dirty, noted as synced: copies may differ, for the engine vanished or gave it up
+   * @param boot of the machine, for that note
    * @throws {ReplicaStateError} @throws {IoError}
    */
-  close(clean = true): void {
+  close(clean = true, boot = ""): void {
     if (!this.#open) return;
     this.#requireIdle("close");
     if (this.folds.busy) throw new ReplicaStateError("cannot close: disks are being merged");
@@ -388,7 +389,7 @@ export class ReplicaDisk implements Directory {
     try {
       if (this.#core.fault === "") {
         this.#syncAll();
-        const meta = closedMeta(this.#meta, clean);
+        const meta = closedMeta(this.#meta, clean, boot);
         if (meta !== this.#meta) this.#writeMeta(meta);
       }
     } finally {

@@ -94,12 +94,17 @@ export interface VolumeMeta {
   readonly unknown: JsonObject;
 }
 
-/** What is noted when everything is synced. @param clean the copy is equal to the others */
-export function closedMeta(meta: VolumeMeta, clean: boolean): VolumeMeta {
+/**
+ * What is noted when everything is synced.
+ *
+ * @param clean the copy is equal to the others
+ * @param boot of the machine now: a record of another one says that something is lost, and goes on saying so
+ */
+export function closedMeta(meta: VolumeMeta, clean: boolean, boot: string): VolumeMeta {
   const { dirty, drover } = meta;
   if (!dirty) return meta;
   if (clean) return { ...meta, dirty: false };
-  return drover && drover.boot !== SYNCED_BOOT ? { ...meta, drover: { ...drover, boot: SYNCED_BOOT } } : meta;
+  return drover?.boot === boot ? { ...meta, drover: { ...drover, boot: SYNCED_BOOT } } : meta;
 }
 
 const KEYS = [

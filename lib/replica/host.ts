@@ -314,7 +314,7 @@ export class ReplicaHost implements Completer {
     const regions = this.#regions;
     this.#regions = undefined;
     try {
-      disk.close(clean);
+      disk.close(clean, this.options.boot);
       regions?.close(clean && disk.fault === "");
     } catch (error) {
       regions?.close(false);
