@@ -332,7 +332,10 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
   }
 
   #answer(slot: number): void {
-    const s = this.slots, who = s.who[slot], tag = s.tag[slot], result = s.result[slot];
+    const s = this.slots, who = s.who[slot], tag = s.tag[slot];
+    // With no complete copy left nobody recorded who has this change: the next start may go on without it.
+    const lost = this.replicas.readers.length === 0 && s.op[slot] !== Op.READ && s.result[slot] >= 0;
+    const result = lost ? -Errno.EIO : s.result[slot];
     this.meters.count(s.op[slot], s.length[slot], this.io.now() - s.startedAt[slot]);
     if (this.#overlaps.has(slot)) this.#overlaps.leave(slot);
     s.give(slot);
@@ -389,8 +392,6 @@ export abstract class Requests implements Pick<BlockDevice, "submit">, LinkOwner
     const s = this.slots;
     for (let slot = 0; slot < SLOTS; slot++) {
       if (s.state[slot] !== SlotState.HELD) continue;
-      // With no complete copy left nobody recorded that the others missed this: it may be gone after a restart.
-      if (this.replicas.readers.length === 0) s.result[slot] = -Errno.EIO;
       this.#answer(slot);
     }
   }

@@ -12,6 +12,7 @@ import type { OpenFile } from "./descriptors.ts";
 import type { DiskWork, SimDisk } from "./disk.ts";
 import { FileInode } from "./inode.ts";
 import { Kind, type Operation } from "./operation.ts";
+import { PAGE_BYTES } from "../arena.ts";
 import { PageState, SECTOR_BYTES } from "./page.ts";
 
 /** When an operation takes effect. */
@@ -91,13 +92,17 @@ function allocate(inode: FileInode, operation: Operation): number {
 }
 
 /**
- * How far an operation got, by draw: of a write, whole sectors, for nobody writes less in one piece.
+ * How far an operation got, by draw: of a write, whole sectors, for nobody writes less in one piece, and of a page that
+ * had no data all or nothing, see {@linkcode abandonOperation}.
  *
  * @returns bytes, from 0 to the whole length
  */
 export function drawPart(disk: SimDisk, operation: Operation): number {
-  const part = disk.random.below(operation.length + 1);
-  return operation.kind === Kind.READ ? part : wholeSectors(operation.offset, part);
+  const part = disk.random.below(operation.length + 1), { offset } = operation;
+  if (operation.kind === Kind.READ) return part;
+  const { inode } = operation.descriptor as OpenFile, sectors = wholeSectors(offset, part);
+  if (inode instanceof FileInode && inode.hasData(offset + sectors)) return sectors;
+  return Math.max(0, Math.floor((offset + sectors) / PAGE_BYTES) * PAGE_BYTES - offset);
 }
 
 /** The largest count of at most `count` bytes from `offset` that ends a sector; 0 when there is none. */
@@ -125,7 +130,11 @@ export function endOperation(disk: SimDisk, operation: Operation, effect: Effect
   return operation.result;
 }
 
-/** The process died with this operation under way: it happens in full, in part, sector by sector, or not. */
+/**
+ * The process died with this operation under way: it happens in full, in part, or not. Sectors that had data before may
+ * be torn from each other. A page that had none gets it as a whole: a file system shows a new block when all of it is
+ * written, and until then the hole.
+ */
 export function abandonOperation(disk: SimDisk, operation: Operation): void {
   const { random } = disk;
   const fate = random.below(4);
@@ -138,12 +147,12 @@ export function abandonOperation(disk: SimDisk, operation: Operation): void {
     return;
   }
   if (fate === 1) return applyOperation(disk, operation, operation.length);
-  if (fate === 2) return applyOperation(disk, operation, drawPart(disk, operation));
-  const { offset, length } = operation;
+  const { offset, length } = operation, prefix = fate === 2 ? drawPart(disk, operation) : length;
   // What took effect before is not repeated: others may have written since.
   for (let from = operation.done; from < length;) {
-    const to = Math.min(length, (Math.floor((offset + from) / SECTOR_BYTES) + 1) * SECTOR_BYTES - offset);
-    if (random.chance(0.5)) {
+    const unit = inode.hasData(offset + from) ? SECTOR_BYTES : PAGE_BYTES;
+    const to = Math.min(length, (Math.floor((offset + from) / unit) + 1) * unit - offset);
+    if (fate === 2 ? to <= prefix : random.chance(0.5)) {
       disk.write(inode, operation.owner.memory, operation.at + from, to - from, offset + from);
     }
     from = to;

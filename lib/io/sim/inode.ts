@@ -130,6 +130,11 @@ export class FileInode extends Inode {
     return done;
   }
 
+  /** Whether the page at an offset has data, as processes see it. */
+  hasData(offset: number): boolean {
+    return this.pages.get(Math.floor(offset / PAGE_BYTES))?.seenState === PageState.DATA;
+  }
+
   /** The page, allocated for processes to see; null when the disk is full. */
   #allocate(index: number): Page | null {
     const page = this.pages.get(index);
