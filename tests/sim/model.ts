@@ -6,6 +6,7 @@
  * |---|---|
  * | write submitted | its value is possible from now on, now and after any crash |
  * | write completed | what was completed before its submission is not possible any more |
+ * | write refused | copies may differ there until they were made equal: the one that is read from may leave before |
  * | flush completed | the same for what may be found after a loss of power everywhere |
  * | read completed | with no write under way meanwhile, only what was seen is possible any more |
  * | all copies lost power | possible is what a loss of power may leave |
@@ -169,7 +170,10 @@ export class Model {
   /** A write was answered. @param durable a durable write that went well */
   answered(write: Write, good: boolean, durable: boolean): void {
     write.ended = this.#clock++;
-    if (!good) return;
+    if (!good) {
+      this.#loose.fill(1, write.first, write.first + write.count);
+      return;
+    }
     write.completed = write.ended;
     for (let s = write.first; s < write.first + write.count; s++) {
       forget(this.#possible[s], write.submitted);
