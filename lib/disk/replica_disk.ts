@@ -376,8 +376,7 @@ export class ReplicaDisk implements Directory {
   /**
    * Closes the replica: syncs everything and notes in `volume.meta` that it is clean. A bad replica stays dirty.
    * Only while no request is under way. The files are closed and the lock is released in any case.
-   * @param clean false leaves it dirty, noted as synced: copies may differ, for the engine vanished or gave it up
-   * @param boot of the machine, for that note
+   * @param clean false leaves it dirty, noted as synced in this `boot`: copies may differ, for the engine vanished
    * @throws {ReplicaStateError} @throws {IoError}
    */
   close(clean = true, boot = ""): void {
