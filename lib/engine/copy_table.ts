@@ -76,7 +76,7 @@ export class CopyTable {
   }
 
   /**
-   * Takes a copy out of use, for a reason.
+   * Gives a copy up, also in the volume thread.
    *
    * @returns true when those that are left have recorded that; false when nobody is left who could
    */

@@ -11,6 +11,12 @@
 /** Bytes of a memory page and of a block of the volume: alignment of direct I/O. */
 export const PAGE_BYTES = 4096;
 
+/** Bytes of a huge page with pages of 4 KiB, on x86-64 and on arm64. */
+export const HUGE_PAGE_BYTES: number = 2 * 1024 * 1024;
+
+/** Buffers of at least so many bytes hold what goes to a disk as a large piece: they are worth huge pages. */
+export const LARGE_BUFFER_BYTES: number = 128 * 1024;
+
 /** A region of memory with views for bytes and for unaligned integers. */
 export class Arena {
   /** All bytes. Index with arena offsets. */

@@ -4,19 +4,13 @@
  *
  * @module
  */
-import { PAGE_BYTES } from "./arena.ts";
+import { HUGE_PAGE_BYTES, LARGE_BUFFER_BYTES, PAGE_BYTES } from "./arena.ts";
 import { Errno, IoError } from "./errno.ts";
-import { errno, HUGE_PAGE_BYTES, libc, mapHuge, mapMemory } from "./libc.ts";
-
-/** MADV_DONTNEED (asm-generic/mman-common.h). */
-const MADV_DONTNEED = 4;
-
-/** Buffers of at least so many bytes share huge pages, see {@linkcode mapHuge}. */
-const MIN_HUGE_BYTES = 128 * 1024;
+import { discard, errno, libc, mapHuge, mapMemory, type Mapping } from "./libc.ts";
 
 /** Memory that buffers of one size are cut from. It is never taken away: somebody might still read into it. */
 interface Slab {
-  readonly memory: Uint8Array<ArrayBuffer>;
+  readonly mapping: Mapping;
   /** Buffers of it that somebody has. */
   taken: number;
 }
@@ -37,9 +31,9 @@ export function takeAligned(bytes: number): Uint8Array<ArrayBuffer> {
 
 /** Buffers of one size, of huge pages if they fill them. */
 function cut(bytes: number): Uint8Array<ArrayBuffer>[] {
-  const huge = HUGE_PAGE_BYTES % bytes === 0 && bytes >= MIN_HUGE_BYTES;
-  const { buffer } = huge ? mapHuge(HUGE_PAGE_BYTES) : mapMemory(bytes);
-  slabs.set(buffer, { memory: new Uint8Array(buffer), taken: 0 });
+  const huge = HUGE_PAGE_BYTES % bytes === 0 && bytes >= LARGE_BUFFER_BYTES;
+  const mapping = huge ? mapHuge(HUGE_PAGE_BYTES) : mapMemory(bytes), { buffer } = mapping;
+  slabs.set(buffer, { mapping, taken: 0 });
   return Array.from(
     { length: buffer.byteLength / bytes },
     (_, i) => new Uint8Array(buffer, i * bytes, bytes),
@@ -51,8 +45,7 @@ export function giveAligned(buffer: Uint8Array<ArrayBuffer>): void {
   const slab = slabs.get(buffer.buffer);
   if (slab === undefined) throw new TypeError("this buffer was not taken here");
   free.get(buffer.length)?.push(buffer);
-  if (--slab.taken > 0) return;
-  libc.madvise(Deno.UnsafePointer.of(slab.memory), BigInt(slab.memory.length), MADV_DONTNEED);
+  if (--slab.taken === 0) discard(slab.mapping);
 }
 
 /** Whether a piece of an aligned buffer can be written directly at an offset. */

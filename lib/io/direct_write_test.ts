@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import { HUGE_PAGE_BYTES } from "./arena.ts";
 import { giveAligned, isAligned, takeAligned } from "./direct_write.ts";
-import { HUGE_PAGE_BYTES, mapHuge } from "./libc.ts";
+import { mapHuge } from "./libc.ts";
 
 const MIB = 1024 * 1024;
 

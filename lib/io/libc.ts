@@ -12,7 +12,7 @@
  *
  * @module
  */
-import { Arena, PAGE_BYTES } from "./arena.ts";
+import { Arena, HUGE_PAGE_BYTES, PAGE_BYTES } from "./arena.ts";
 import { IoError } from "./errno.ts";
 
 /** Signatures of the functions of glibc that Drover calls. */
@@ -139,9 +139,6 @@ const MADV_DONTNEED = 4;
 const MADV_HUGEPAGE = 14;
 const MADV_NOHUGEPAGE = 15;
 
-/** Bytes of a huge page with pages of 4 KiB, on x86-64 and on arm64. */
-export const HUGE_PAGE_BYTES: number = 2 * 1024 * 1024;
-
 /** Memory outside the heap of the runtime, at an address that does not move. */
 export interface Mapping {
   /** For pointer parameters. */
@@ -209,9 +206,14 @@ export function unmap(mapping: Mapping): void {
   libc.munmap(mapping.pointer, BigInt(mapping.buffer.byteLength));
 }
 
+/** Gives whole pages back to the system; they read zeros afterwards. */
+export function giveBackPages(address: number, bytes: number): void {
+  libc.madvise(Deno.UnsafePointer.create(BigInt(address)), BigInt(bytes), MADV_DONTNEED);
+}
+
 /** Gives the memory back but keeps the address range: a view used by mistake reads zeros, it does not fault. */
 export function discard(mapping: Mapping): void {
-  libc.madvise(mapping.pointer, BigInt(mapping.buffer.byteLength), MADV_DONTNEED);
+  giveBackPages(mapping.address, mapping.buffer.byteLength);
 }
 
 /** An arena and the mapping under it. */
@@ -231,11 +233,6 @@ export interface MappedArena {
 export function mapArena(bytes: number): MappedArena {
   const mapping = mapAligned(Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES, MADV_NOHUGEPAGE);
   return { arena: new Arena(mapping.buffer, BigInt(mapping.address)), mapping };
-}
-
-/** Gives whole pages back to the system; they read zeros afterwards. */
-export function giveBackPages(address: number, bytes: number): void {
-  libc.madvise(Deno.UnsafePointer.create(BigInt(address)), BigInt(bytes), MADV_DONTNEED);
 }
 
 /** Wants huge pages under a part of an arena, where nothing was touched yet; see {@linkcode mapHuge}. */

@@ -10,7 +10,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type Arena, PAGE_BYTES } from "./arena.ts";
+import { type Arena, HUGE_PAGE_BYTES, LARGE_BUFFER_BYTES, PAGE_BYTES } from "./arena.ts";
 import { type Completer, type Deferred, type Io, NO_TIMER } from "./io.ts";
 
 /** What {@linkcode BufferPool.allocate} returns when there is no room now. */
@@ -19,18 +19,13 @@ export const NO_BUFFER = -1 as number;
 /** Most waiters at once: one per connection or queue that can be out of memory. */
 const MAX_WAITERS = 1024;
 
-/** Page states in `#order`: the order of a free block or a used block that starts here, or neither. */
-const INSIDE = -1;
-/** Buffers of at least so many bytes are for data that goes to a disk as a large piece. */
-const LARGE_BYTES = 128 * 1024;
-/** As HUGE_PAGE_BYTES of libc.ts. */
-const HUGE_PAGE_BYTES = 2 * 1024 * 1024;
-
 /** So much may stay touched: what a volume at rest with a request now and then uses. */
 const KEPT_BYTES = 4 * 1024 * 1024;
 /** How often it is looked whether memory can go back to the system, milliseconds. */
 const GIVE_BACK_MS = 10_000;
 
+/** Page states in `#order`: the order of a free block or a used block that starts here, or neither. */
+const INSIDE = -1;
 /** Added to the order of a block in use, so that free and used blocks cannot be mistaken for each other. */
 const USED = 64;
 
@@ -46,7 +41,7 @@ export class BufferPool implements Completer {
   readonly #heads: Int32Array;
   readonly #references: Uint16Array;
   readonly #waiters: Deferred[] = [];
-  /** Order of the first buffer that makes the pool want huge pages; infinite once it does. */
+  /** Order of the first buffer that makes the pool want huge pages; none has it once it does. */
   #largeOrder: number;
   #free: number;
   /** Pages that were touched lie below this one. */
@@ -71,9 +66,9 @@ export class BufferPool implements Completer {
     const pages = blocks * (largest / PAGE_BYTES);
     this.largest = largest;
     const huge = largest >= HUGE_PAGE_BYTES;
-    this.#largeOrder = huge ? orderOf(LARGE_BYTES) : Infinity;
     this.#base = io.arena.reserve(pages * PAGE_BYTES, huge ? HUGE_PAGE_BYTES : PAGE_BYTES);
     this.#orders = Math.log2(largest / PAGE_BYTES) + 1;
+    this.#largeOrder = huge ? orderOf(LARGE_BUFFER_BYTES) : this.#orders;
     this.#order = new Int8Array(pages).fill(INSIDE);
     this.#next = new Int32Array(pages);
     this.#previous = new Int32Array(pages);
@@ -178,7 +173,7 @@ export class BufferPool implements Completer {
 
   /** Not before there are large pieces: one page touched would cost a huge one. */
   #wantHugePages(): void {
-    this.#largeOrder = Infinity;
+    this.#largeOrder = this.#orders;
     this.io.hugePages(this.#base, this.#order.length * PAGE_BYTES);
   }
 
@@ -186,7 +181,10 @@ export class BufferPool implements Completer {
   #notice(end: number): void {
     this.#touched = Math.max(this.#touched, end);
     this.#noticed = this.#touched;
-    if (this.#touched * PAGE_BYTES <= KEPT_BYTES || this.#timer !== NO_TIMER) return;
+    if (this.#touched * PAGE_BYTES > KEPT_BYTES && this.#timer === NO_TIMER) this.#lookLater();
+  }
+
+  #lookLater(): void {
     this.#handedOutThen = this.#handedOut;
     this.#timer = this.io.timer(GIVE_BACK_MS, this, 0);
   }
@@ -204,10 +202,7 @@ export class BufferPool implements Completer {
     if (touched * PAGE_BYTES <= KEPT_BYTES) return;
     // While it is used there is another look; what somebody keeps in peace wakes nobody, until the next request.
     if (this.#handedOut === this.#handedOutThen) this.#noticed = 0;
-    else {
-      this.#handedOutThen = this.#handedOut;
-      this.#timer = this.io.timer(GIVE_BACK_MS, this, 0);
-    }
+    else this.#lookLater();
   }
 
   #tooLarge(bytes: number): never {

@@ -6,7 +6,7 @@
 import { formatSize } from "../../cmd/support/sizes.ts";
 import type { Verdict } from "./goals.ts";
 import type { Life } from "./life.ts";
-import { middleRound, type RegionCost } from "./life_regions.ts";
+import { middleRound, type RegionCost, shareLeft } from "./life_regions.ts";
 
 const MIB = 1024 * 1024;
 /** MiB/s of data that a rebuild of data and holes of 4 KiB in turn reaches: ten times what Longhorn publishes. */
@@ -41,9 +41,7 @@ function speed(bytes: number | undefined, ms: number | undefined): number | null
 }
 
 function share(cost: RegionCost | undefined): number | null {
-  if (cost === undefined) return null;
-  const { recorded, unrecorded } = middleRound(cost);
-  return recorded / unrecorded;
+  return cost ? shareLeft(middleRound(cost)) : null;
 }
 
 /** The verdicts on the rows; all "not measured" for null. */
@@ -107,7 +105,7 @@ export function lifeText({ snapshot, regions, recovery, outage, rebuild, users }
   }
   for (const cost of regions ? [regions.inUse, regions.allOver] : []) {
     const { recorded, unrecorded } = middleRound(cost);
-    const shares = cost.rounds.map((round) => (round.recorded / round.unrecorded).toFixed(2));
+    const shares = cost.rounds.map((round) => shareLeft(round).toFixed(2));
     lines.push(
       `dirty regions, ${formatSize(cost.volumeBytes)}: ${recorded.toFixed(0)} ops/s, without ` +
         `${unrecorded.toFixed(0)}; of all rounds ${shares.join(", ")}`,

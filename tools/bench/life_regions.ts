@@ -26,6 +26,11 @@ export interface RegionCost {
   readonly rounds: readonly RegionRound[];
 }
 
+/** What a record leaves of the operations per second. */
+export function shareLeft({ recorded, unrecorded }: RegionRound): number {
+  return recorded / unrecorded;
+}
+
 /** The round in the middle: a disk that others use, too, is faster or slower from second to second. */
 export function middleRound({ rounds }: RegionCost): RegionRound {
   const middle = rounds[rounds.length >> 1];
@@ -83,6 +88,5 @@ export async function regionCost(directory: string, bytes: number, quick: boolea
     }
     found.push(iops);
   }
-  const share = ({ recorded, unrecorded }: RegionRound) => recorded / unrecorded;
-  return { volumeBytes: bytes, rounds: found.toSorted((a, b) => share(a) - share(b)) };
+  return { volumeBytes: bytes, rounds: found.toSorted((a, b) => shareLeft(a) - shareLeft(b)) };
 }

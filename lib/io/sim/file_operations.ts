@@ -7,12 +7,12 @@
  *
  * @module
  */
+import { PAGE_BYTES } from "../arena.ts";
 import { Errno } from "../errno.ts";
 import type { OpenFile } from "./descriptors.ts";
 import type { DiskWork, SimDisk } from "./disk.ts";
 import { FileInode } from "./inode.ts";
 import { Kind, type Operation } from "./operation.ts";
-import { PAGE_BYTES } from "../arena.ts";
 import { PageState, SECTOR_BYTES } from "./page.ts";
 
 /** When an operation takes effect. */
