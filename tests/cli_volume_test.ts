@@ -72,6 +72,18 @@ Deno.test("a volume is made, used, loses a copy, stops, comes back with its data
   assert.deepEqual([...Deno.readDirSync(dir)], []);
 });
 
+Deno.test("volumes that are started together do not take each other's port", async () => {
+  using directory = tempDir();
+  const start = (name: string) =>
+    serveVolume(name, directory.join(name), ["--size", "1MiB", "--replicas", "1", "--frontend", "nbd"]);
+  const started = await Promise.allSettled(["v1", "v2", "v3"].map(start));
+  await using all = new AsyncDisposableStack();
+  for (const one of started) if (one.status === "fulfilled") all.use(one.value);
+  assert.deepEqual(started.filter(({ status }) => status === "rejected"), []);
+  const endpoints = started.map((one) => one.status === "fulfilled" ? one.value.endpoint : "");
+  assert.equal(new Set(endpoints).size, 3, endpoints.join());
+});
+
 Deno.test("what the command line says must be what the volume is", async () => {
   using directory = tempDir();
   const dir = directory.join("data");

@@ -16,9 +16,6 @@ import { waitFor } from "./support/wait.ts";
 /** Ports of the services. */
 const SERVICE_PORTS = 4;
 
-/** Where the ports of processes begin. The manager passes over those that are taken. */
-const PROCESS_PORTS = { first: 10_000, count: 9_000 } as const;
-
 /** Whether a process is there, and not only waited for by nobody yet. */
 export function isAlive(pid: number): boolean {
   try {
@@ -46,8 +43,7 @@ export class TestNode implements AsyncDisposable {
   processes: RpcClient<ProcessManagerMethods>;
 
   private constructor(readonly processPorts: number, readonly flags: readonly string[]) {
-    // Not where other tests look for ports: these are taken long after they were looked at.
-    this.processPort = PROCESS_PORTS.first + Math.floor(Math.random() * PROCESS_PORTS.count);
+    this.processPort = freePortRange(processPorts);
     this.sleepers = [this.path("sleeper-1"), this.path("sleeper-2")];
     for (const sleeper of this.sleepers) Deno.copyFileSync("/bin/sleep", sleeper);
     this.engine2 = this.path("engine-2");

@@ -8,12 +8,20 @@
  *
  * @module
  */
+import assert from "node:assert/strict";
 import { readArguments, wholeNumber } from "../tests/support/arguments.ts";
+import { PORT_LANES } from "../tests/support/ports.ts";
 import { inRepository, ROOT } from "../tests/support/repository.ts";
 import { installPeers } from "./testing/install_peers.ts";
 import { killSurvivors, releaseBelow } from "./testing/leftovers.ts";
 import { makePlan } from "./testing/plan.ts";
-import { describeResult, describeSkips, describeSlowest, totalsLine } from "./testing/report.ts";
+import {
+  describeFailures,
+  describeResult,
+  describeSkips,
+  describeSlowest,
+  totalsLine,
+} from "./testing/report.ts";
 import { type Job, type JobResult, runJob } from "./testing/run_file.ts";
 import { CAMPAIGN, runCampaign } from "./testing/run_campaign.ts";
 
@@ -24,26 +32,31 @@ class TestRun {
   readonly results: JobResult[] = [];
   readonly #mark = `${Deno.pid}/`;
   readonly #directory = Deno.makeTempDirSync({ prefix: "dt-" });
+  /** Parts of the ports that no job has now. */
+  readonly #lanes = Array.from({ length: PORT_LANES }, (_, lane) => lane);
   #jobs = 0;
   #done = 0;
 
   constructor(readonly total: number) {}
 
-  /** Runs jobs, so many at a time. */
+  /** Runs jobs, so many at a time; all calls together at most {@linkcode PORT_LANES}. */
   async run(jobs: readonly Job[], atOnce: number, runOne = runJob): Promise<void> {
     const waiting = [...jobs];
-    const lane = async (): Promise<void> => {
+    const row = async (): Promise<void> => {
+      const lane = this.#lanes.shift();
+      assert.ok(lane !== undefined, "more at once than there are parts of the ports");
       for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
         const index = ++this.#jobs;
         const directory = `${this.#directory}/${index}`;
         Deno.mkdirSync(directory);
-        const result = await runOne(job, directory, `${this.#mark}${index}/`);
+        const result = await runOne(job, { directory, mark: `${this.#mark}${index}/`, lane });
         this.results.push(result);
         console.log(`[${++this.#done}/${this.total}] ${describeResult(result)}`);
         Deno.removeSync(directory, { recursive: true });
       }
+      this.#lanes.push(lane);
     };
-    await Promise.all(Array.from({ length: atOnce }, lane));
+    await Promise.all(Array.from({ length: atOnce }, row));
   }
 
   /** Removes everything the run made, also after it was interrupted. */
@@ -91,10 +104,10 @@ async function main(): Promise<number> {
     Deno.addSignalListener(signal, () => void run.clean().finally(() => Deno.exit(130)));
   }
   try {
-    await run.run(plan.parallel, Math.max(2, navigator.hardwareConcurrency));
+    await run.run(plan.parallel, Math.min(PORT_LANES, Math.max(2, navigator.hardwareConcurrency)));
     const job = (path: string): Job => ({ path, variant: `${seeds} seeds`, env: {}, timeoutMs: 0 });
     const simulate = async () => {
-      await run.run(campaign.map(job), 1, (job, _, mark) => runCampaign(job, seeds, mark));
+      await run.run(campaign.map(job), 1, (job, place) => runCampaign(job, seeds, place));
       await run.run(plan.beside, 1);
     };
     await Promise.all([run.run(plan.serial, 1), simulate()]);
@@ -107,7 +120,7 @@ async function main(): Promise<number> {
   if (run.results.length > 0) console.log(describeSlowest(run.results));
   if (skips.length > 0) console.log(describeSkips(skips));
   const failures = run.results.filter((result) => result.failed > 0);
-  if (failures.length > 0) console.log(`failed: ${failures.map((result) => result.job.path).join(" ")}`);
+  if (failures.length > 0) console.log(describeFailures(failures));
   const totals = {
     passed: sum((result) => result.passed),
     failed: sum((result) => result.failed),

@@ -50,6 +50,16 @@ export interface FrontendChoice {
   readonly listen: string | undefined;
   /** What people should know about the choice; may be empty. */
   readonly notes: readonly string[];
+  /** The user gave no port, so another one is as good. */
+  readonly anyPort: boolean;
+}
+
+/**
+ * The same choice at another port, for when somebody took the one that was found free: volumes that are started
+ * together, at the machine's start for one, all look at the same port first.
+ */
+export function withAnotherPort(choice: FrontendChoice): FrontendChoice {
+  return choice.anyPort ? { ...choice, listen: `127.0.0.1:${freePorts(1)}` } : choice;
 }
 
 function isLoopback(address: Address): boolean {
@@ -105,7 +115,7 @@ export async function chooseFrontend(
   }
   if (kind === "loop" || isDeviceFrontend(kind)) {
     if (listen !== undefined) throw new UsageError("--listen is for the frontends nbd, iscsi and socket");
-    return { kind, listen: undefined, notes };
+    return { kind, listen: undefined, notes, anyPort: false };
   }
   const address = parseDataAddress(listen ?? defaultListen(kind, volume, directory));
   if (kind === "iscsi" && address.kind === "unix") throw new UsageError("--listen: iscsi needs HOST:PORT");
@@ -117,7 +127,12 @@ export async function chooseFrontend(
           : `${kind} has no authentication; keep it behind a firewall`),
     );
   }
-  return { kind, listen: addressText(address), notes };
+  return {
+    kind,
+    listen: addressText(address),
+    notes,
+    anyPort: listen === undefined && address.kind === "tcp",
+  };
 }
 
 /** How to use the disk, as commands. */

@@ -17,7 +17,7 @@ import {
 } from "./creation.ts";
 import { Display, stateOf } from "./display.ts";
 import { RecordFollower } from "./follow.ts";
-import { chooseFrontend, type FrontendChoice, usageHints } from "./frontend_choice.ts";
+import { chooseFrontend, type FrontendChoice, usageHints, withAnotherPort } from "./frontend_choice.ts";
 import { LogFile } from "./log_file.ts";
 import { checkVolumeName, resolveDirectories } from "./names.ts";
 import { directoriesOf, logPath, readRecord, type VolumeRecord, withRebuild, writeRecord } from "./record.ts";
@@ -131,7 +131,7 @@ class Serving {
     /** As it is now: commands may change it while the volume runs. */
     public record: VolumeRecord,
     readonly flags: ServeFlags,
-    readonly frontend: FrontendChoice,
+    public frontend: FrontendChoice,
     readonly use: VolumeUse,
     readonly log: LogFile,
   ) {
@@ -188,7 +188,7 @@ class Serving {
   }
 
   async #start(): Promise<VolumeStack> {
-    const { record, flags, frontend, log } = this;
+    const { record, flags, log } = this;
     const present = record.state === "creating"
       ? record.replicas
       : record.replicas.filter(({ directory }) => exists(`${directory}/volume.meta`));
@@ -201,7 +201,7 @@ class Serving {
       const stack = new VolumeStack({
         record,
         present,
-        frontend,
+        frontend: this.frontend,
         ioMode: flags.ioMode,
         chapFile: flags.chapFile,
         degraded: flags.degraded === true || flags.allowMissingReplicas === true,
@@ -217,6 +217,7 @@ class Serving {
       } catch (error) {
         if (!(error instanceof StackError) || !error.portTaken || attempt === ATTEMPTS) throw error;
         this.#ended.clear();
+        this.frontend = withAnotherPort(this.frontend);
       }
     }
   }
@@ -353,6 +354,12 @@ class Serving {
       this.#reported.add(name);
       const how = this.#ended.has(name) ? `it died: ${this.#ended.get(name)}` : reason;
       const seconds = this.#repair?.secondsUntil(name);
+      if (good === 0) {
+        this.#display.warn(
+          `replica ${name} is out (${how}). It was the last: no copy is left to read or write.`,
+        );
+        continue;
+      }
       this.#display.warn(
         `replica ${name} is out (${how}). The volume goes on with ${good} of ${total} copies.\n    ` +
           (seconds === undefined

@@ -49,6 +49,26 @@ export function describeResult(result: JobResult): string {
   return [line, result.output.trimEnd(), ...problems].join("\n");
 }
 
+/** Lines of a failed file that stand at the end once more: its errors, or what it said last. */
+const RECALLED_LINES = 40;
+
+/**
+ * The failed files with their errors, once more, for the end of a long log: what stands in its middle may have been
+ * cut away by whoever keeps it.
+ */
+export function describeFailures(failures: readonly JobResult[]): string {
+  const parts = failures.map((result) => {
+    const errors = /^ERRORS *$([\s\S]*?)^FAILURES *$/m.exec(result.output.replace(/^ +/gm, ""))?.[1];
+    const lines = (errors ?? result.output).split("\n").filter((line) => line.trim() !== "");
+    const recalled = errors === undefined ? lines.slice(-RECALLED_LINES) : lines.slice(0, RECALLED_LINES);
+    return [
+      `failed: ${jobName(result.job)}`,
+      ...[...recalled, ...result.problems].map((line) => `    ${line}`),
+    ];
+  });
+  return [...parts.flat(), `failed: ${failures.map(({ job }) => jobName(job)).join(", ")}`].join("\n");
+}
+
 /** The skipped tests, by reason. */
 export function describeSkips(skips: readonly Skip[]): string {
   const lines: string[] = [];

@@ -4,7 +4,7 @@
  * @module
  */
 import { parseTotals } from "./report.ts";
-import type { Job, JobResult } from "./run_file.ts";
+import type { Job, JobPlace, JobResult } from "./run_file.ts";
 import { runProcess } from "./run_process.ts";
 
 /** The program. It takes `--seeds N`, and its last line is `N passed, N failed`. */
@@ -17,9 +17,8 @@ const CAMPAIGN_TIMEOUT_MS = 480_000;
  * Runs the campaign; every seed counts as a test.
  *
  * @param job names it
- * @param mark see `killSurvivors`
  */
-export async function runCampaign(job: Job, seeds: number, mark: string): Promise<JobResult> {
+export async function runCampaign(job: Job, seeds: number, { mark }: JobPlace): Promise<JobResult> {
   const started = performance.now();
   const args = ["run", "-A", "--no-check", job.path, "--seeds", String(seeds)];
   const { output, ending, left } = await runProcess({

@@ -7,7 +7,8 @@ async function campaign(text: string): Promise<JobResult> {
   using directory = tempDir();
   const path = directory.join("campaign.ts");
   Deno.writeTextFileSync(path, text);
-  return await runCampaign({ path, variant: "", env: {}, timeoutMs: 0 }, 7, `${Deno.pid}-campaign/`);
+  const place = { directory: "", mark: `${Deno.pid}-campaign/`, lane: 0 };
+  return await runCampaign({ path, variant: "", env: {}, timeoutMs: 0 }, 7, place);
 }
 
 Deno.test("every seed of a campaign counts", async () => {

@@ -4,6 +4,7 @@
  * @module
  */
 import { SKIP_FILE_VARIABLE, type SkipRecord } from "../../tests/support/conditional.ts";
+import { PORT_LANE_VARIABLE } from "../../tests/support/ports.ts";
 import { parseJunit } from "./junit.ts";
 import { releaseBelow } from "./leftovers.ts";
 import { runProcess } from "./run_process.ts";
@@ -63,13 +64,18 @@ function readSkips(file: string): Map<string, string> {
 /** Reason of a skip that did not say why; such a skip counts as a failure. */
 const NO_REASON = "no reason given";
 
-/**
- * Runs a file of tests.
- *
- * @param directory an empty directory of its own, its TMPDIR
- * @param mark unique word for what it starts
- */
-export async function runJob(job: Job, directory: string, mark: string): Promise<JobResult> {
+/** What a job has for itself. */
+export interface JobPlace {
+  /** An empty directory of its own, its TMPDIR. */
+  readonly directory: string;
+  /** Unique word for what it starts, see `killSurvivors`. */
+  readonly mark: string;
+  /** Its part of the ports, see {@linkcode PORT_LANE_VARIABLE}. */
+  readonly lane: number;
+}
+
+/** Runs a file of tests. */
+export async function runJob(job: Job, { directory, mark, lane }: JobPlace): Promise<JobResult> {
   const started = performance.now();
   const temporary = `${directory}/t`;
   const report = `${directory}/junit.xml`;
@@ -87,6 +93,7 @@ export async function runJob(job: Job, directory: string, mark: string): Promise
     NO_COLOR: "1",
     TMPDIR: temporary,
     [SKIP_FILE_VARIABLE]: skipFile,
+    [PORT_LANE_VARIABLE]: String(lane),
     ...job.env,
   };
   const { output, ending, left } = await runProcess({

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { peerTest } from "../../tests/support/conditional.ts";
 import { tempDir } from "../../tests/support/temp.ts";
 import { parseJunit } from "./junit.ts";
-import { describeResult, parseTotals, totalsLine } from "./report.ts";
+import { describeFailures, describeResult, parseTotals, totalsLine } from "./report.ts";
 import { type JobResult, runJob } from "./run_file.ts";
 
 /** Runs a file with this text. */
@@ -11,7 +11,8 @@ async function runText(text: string, timeoutMs = 30_000): Promise<JobResult> {
   const path = directory.join("sample_test.ts");
   Deno.writeTextFileSync(path, text);
   Deno.mkdirSync(directory.join("own"));
-  return await runJob({ path, variant: "", env: {}, timeoutMs }, directory.join("own"), `${Deno.pid}-inner/`);
+  const place = { directory: directory.join("own"), mark: `${Deno.pid}-inner/`, lane: 0 };
+  return await runJob({ path, variant: "", env: {}, timeoutMs }, place);
 }
 
 Deno.test("tests are counted without their steps", async () => {
@@ -24,6 +25,11 @@ Deno.test("tests are counted without their steps", async () => {
   assert.equal(result.failed, 1);
   assert.deepEqual(result.problems, []);
   assert.match(describeResult(result), /^FAILED .*: 2 passed, 1 failed \([\s\S]*this is why/);
+  const recalled = describeFailures([result]).split("\n");
+  assert.match(recalled[0] ?? "", /^failed: .*sample_test\.ts$/);
+  assert.match(recalled[1] ?? "", /^ {4}<&> " =>/, "the errors, not what was printed before them");
+  assert.match(recalled[2] ?? "", /this is why/);
+  assert.match(recalled.at(-1) ?? "", /^failed: .*sample_test\.ts$/);
 });
 
 Deno.test("a skipped test's reason is found, and a skip without one is a failure", async () => {
