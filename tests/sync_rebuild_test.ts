@@ -133,19 +133,20 @@ Deno.test("a large file comes from several sources, and goes on when one of them
   );
   const [one, two, target, other] = started.all, files = wanted2(directories[0]), total = files[0].actualSize;
   const done = async (replica: SyncReplica, bytes: number) =>
-    await waitFor(async () =>
-      Number((await replica.agent.unary("replicaRebuildStatus", {})).droverBytesDone) > bytes ? true : null
-    );
-  // A target that is killed in the middle.
-  await other.agent.unary("droverSyncLimitSet", { bytesPerSecond: 40 * MIB });
+    await waitFor(async () => {
+      const { droverBytesDone } = await replica.agent.unary("replicaRebuildStatus", {});
+      return Number(droverBytesDone) > bytes ? Number(droverBytesDone) : null;
+    });
+  // A target that is killed in the middle. So slow that a machine that stands still for seconds does not end it first.
+  await other.agent.unary("droverSyncLimitSet", { bytesPerSecond: 10 * MIB });
   const lost = assert.rejects(sync(other, [one, two], files));
-  await done(other, total / 2);
+  const kept = await done(other, total / 4);
   await other.kill();
   await lost;
   const restart = other.start();
   // One of the sources.
   const before = [one, target].map(peakOf);
-  await target.agent.unary("droverSyncLimitSet", { bytesPerSecond: 30 * MIB });
+  await target.agent.unary("droverSyncLimitSet", { bytesPerSecond: 10 * MIB });
   const shared = sync(target, [one, two], files);
   await done(target, 8 * MIB);
   await two.kill();
@@ -160,7 +161,8 @@ Deno.test("a large file comes from several sources, and goes on when one of them
   await restart;
   const { droverBytesReceived } = await sync(other, [one], files);
   assertSameFile(`${again}/${image}`, `${directories[0]}/${image}`);
-  assert.ok(Number(droverBytesReceived) < total * 0.75, `${droverBytesReceived} of ${total}`);
+  const limit = total - kept + BATCH_BYTES;
+  assert.ok(Number(droverBytesReceived) < limit, `${droverBytesReceived} of ${total}, ${kept} were there`);
   // No source is left.
   await one.kill();
   await assert.rejects(sync(other, [one], files), /cannot fetch volume-snap-a\.img/);
@@ -171,6 +173,9 @@ Deno.test("a large file comes from several sources, and goes on when one of them
   await other.agent.unary("reset", {});
   await other.replica.unary("replicaReload", {});
 });
+
+/** What may have to be sent again after a death: what was told as done and not settled yet, a batch. */
+const BATCH_BYTES = 4 * MIB;
 
 /** What a transfer may add to the memory of a process, bytes: less than the file has. */
 const MEMORY_BYTES = 64 * MIB;

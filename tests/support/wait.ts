@@ -8,7 +8,7 @@
 export interface WaitOptions {
   /** What is waited for, for the error. */
   readonly what?: string;
-  /** Give up after this many milliseconds. Generous: it costs only where the test fails. Default 15,000. */
+  /** Give up after this many milliseconds. Generous: it costs only where the test fails. Default 60,000. */
   readonly timeoutMs?: number;
   /** Milliseconds between two looks. Default 20. */
   readonly everyMs?: number;
@@ -29,7 +29,7 @@ export async function waitFor<T>(
   look: () => T | Promise<T>,
   options: WaitOptions = {},
 ): Promise<Exclude<T, false | null | undefined>> {
-  const { what = "a condition", timeoutMs = 15_000, everyMs = 20 } = options;
+  const { what = "a condition", timeoutMs = 60_000, everyMs = 20 } = options;
   const deadline = performance.now() + timeoutMs;
   let cause: unknown;
   for (;;) {
