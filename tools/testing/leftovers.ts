@@ -12,7 +12,7 @@
 export const MARK_VARIABLE = "DROVER_TEST_FILE";
 
 /** How often, and how far apart in milliseconds, to look for processes that are about to end. */
-const LOOKS = 20;
+const LOOKS = 100;
 const LOOK_MS = 50;
 
 interface Survivor {
@@ -43,13 +43,19 @@ function survivors(mark: string): Survivor[] {
   return found;
 }
 
-/** Kills what carries a mark that begins so and says what that was; empty when all had ended by themselves. */
-export async function killSurvivors(mark: string): Promise<string[]> {
+/** What has not ended by itself after some looks. */
+async function survivorsAfterAWhile(mark: string): Promise<Survivor[]> {
   let left = survivors(mark);
   for (let look = 0; look < LOOKS && left.length > 0; look++) {
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     left = survivors(mark);
   }
+  return left;
+}
+
+/** Kills what carries a mark that begins so and says what that was; empty when all had ended by themselves. */
+export async function killSurvivors(mark: string): Promise<string[]> {
+  const left = await survivorsAfterAWhile(mark);
   for (const { pid } of left) {
     try {
       Deno.kill(pid, "SIGKILL");
@@ -57,6 +63,8 @@ export async function killSurvivors(mark: string): Promise<string[]> {
       // It ended in the meantime.
     }
   }
+  // What a signal has killed still holds its files and mounts for a moment.
+  if (left.length > 0) await survivorsAfterAWhile(mark);
   return left.map(({ pid, command }) => `a process was left running: ${pid} ${command}`);
 }
 
