@@ -5,7 +5,7 @@
  * @module
  */
 import { formatSize } from "../support/sizes.ts";
-import type { VolumeHealth } from "./stack.ts";
+import type { VolumeHealth } from "./health.ts";
 
 /** Without a terminal, figures are printed this often, and only while there is load; milliseconds. */
 const PLAIN_INTERVAL_MS = 10_000;

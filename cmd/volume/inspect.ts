@@ -8,7 +8,7 @@ import type { VolumeMeta } from "../../lib/disk/volume_meta.ts";
 import { FilesLibc } from "../../lib/io/files_libc.ts";
 import { connect, controllerService } from "../../lib/rpc/mod.ts";
 import { logPath, type VolumeRecord } from "./record.ts";
-import { lookAt, type VolumeHealth } from "./stack.ts";
+import { lookAt, type VolumeHealth } from "./health.ts";
 import { type RunningVolume, whoUses } from "./use.ts";
 
 /** One copy. */

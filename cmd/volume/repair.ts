@@ -23,7 +23,7 @@ import {
   type ReplicaPlace,
   type VolumeRecord,
 } from "./record.ts";
-import type { VolumeHealth } from "./stack.ts";
+import type { VolumeHealth } from "./health.ts";
 
 /** From the failure of a copy to its repair, the first time, unless another time is chosen; milliseconds. */
 export const FIRST_PAUSE_MS = 5_000;
@@ -252,10 +252,10 @@ export class Repair {
     }
   }
 
-  /** Files are copied where there are snapshots, and where it matters how: what the engine copies has no limit. */
+  /** Files are copied where there are snapshots, and where all is to be read back. */
   #layers(place: ReplicaPlace): RebuildSettings | undefined {
-    const settings = rebuildSettings(this.record), chosen = settings.bytesPerSecond > 0 || settings.verify;
-    return chosen || this.#hasSnapshots(place) ? settings : undefined;
+    const settings = rebuildSettings(this.record);
+    return settings.verify || this.#hasSnapshots(place) ? settings : undefined;
   }
 
   /** The others have more than a head. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type RebuildSettings, type VolumeRecord, withRebuild } from "./record.ts";
 import { Repair, type RepairStack } from "./repair.ts";
-import type { VolumeHealth } from "./stack.ts";
+import type { VolumeHealth } from "./health.ts";
 
 type Mode = "RW" | "WO" | "ERR";
 
@@ -197,13 +197,17 @@ Deno.test("a copy whose filling was broken off is filled anew, with the files of
   assert.deepEqual(world.calls, ["end", "forget", "start", "fill layers"]);
 });
 
-Deno.test("with a limit files are copied also where there are no snapshots: the engine's own copying has none", async () => {
-  using world = new World();
-  world.repair.record = withRebuild(world.repair.record, { bytesPerSecond: 1000 });
-  await world.observe();
-  world.now = 5_000;
-  await world.observe();
-  assert.deepEqual(world.calls, ["end", "forget", "start", "fill layers slowly"]);
+Deno.test("files are copied also where there are no snapshots, if all is to be read back; a limit needs none", async () => {
+  for (
+    const [settings, fill] of [[{ verify: true }, "fill layers"], [{ bytesPerSecond: 1000 }, "fill"]] as const
+  ) {
+    using world = new World();
+    world.repair.record = withRebuild(world.repair.record, settings);
+    await world.observe();
+    world.now = 5_000;
+    await world.observe();
+    assert.deepEqual(world.calls, ["end", "forget", "start", fill]);
+  }
 });
 
 Deno.test("a copy whose filling fails is taken out, so that others can be repaired", async () => {

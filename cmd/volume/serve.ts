@@ -24,7 +24,8 @@ import { directoriesOf, logPath, readRecord, type VolumeRecord, withRebuild, wri
 import { FIRST_PAUSE_MS, Repair } from "./repair.ts";
 import { Signals } from "./signals.ts";
 import { SpaceWatch } from "./space.ts";
-import { StackError, type VolumeHealth, VolumeStack } from "./stack.ts";
+import type { VolumeHealth } from "./health.ts";
+import { StackError, VolumeStack } from "./stack.ts";
 import { VolumeUse } from "./use.ts";
 
 /** The options of the command line. */

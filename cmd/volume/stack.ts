@@ -17,8 +17,9 @@ import { readDeviceRecord } from "../../lib/host/device_record.ts";
 import { isDeviceFrontend } from "../support/frontends.ts";
 import { DEVICE_DIRECTORY, runDirectory } from "../support/loop_host.ts";
 import type { FrontendChoice } from "./frontend_choice.ts";
+import { lookAt, type VolumeHealth } from "./health.ts";
 import type { LogFile } from "./log_file.ts";
-import type { RebuildSettings, ReplicaPlace, VolumeRecord } from "./record.ts";
+import { type RebuildSettings, rebuildSettings, type ReplicaPlace, type VolumeRecord } from "./record.ts";
 
 /** How a volume is to run. */
 export interface StackOptions {
@@ -38,28 +39,6 @@ export interface StackOptions {
   readonly log: LogFile;
   /** Told when a process ends by itself. */
   readonly onEnd: (name: string, how: string) => void;
-}
-
-/** One copy, as the engine sees it. */
-export interface ReplicaHealth {
-  /** `VOLUME-r-N`. */
-  readonly name: string;
-  /** RW: it has every write; WO: it is being filled; ERR: it is out. */
-  readonly mode: "RW" | "WO" | "ERR";
-  /** Why it is not used. */
-  readonly reason: string;
-}
-
-/** What a look at the engine finds. */
-export interface VolumeHealth {
-  /** Where the disk is. */
-  readonly endpoint: string;
-  /** Size of the volume, bytes. */
-  readonly bytes: number;
-  /** In the order of the start. */
-  readonly replicas: readonly ReplicaHealth[];
-  /** Of the last whole second. */
-  readonly metrics: ptypes.IMetrics;
 }
 
 /** A volume that does not start: the message is for people. `portTaken`: another try may succeed. */
@@ -185,6 +164,8 @@ export class VolumeStack {
     ({ engine: this.engine, control: this.control } = this.#spawnEngine([]));
     if (!await this.engine.waitFor("engine ready")) throw failure(this.engine);
     this.#reach();
+    // The engine that relieves this one hears of it from this one.
+    await this.limitCopies(rebuildSettings(this.options.record).bytesPerSecond);
   }
 
   #reach(): void {
@@ -306,6 +287,11 @@ export class VolumeStack {
     await this.#connected().unary("controllerReplicaCreate", request, { timeoutMs: CHANGE_MS });
   }
 
+  /** From now on the engine copies to copies that join no faster than that; 0 = no limit. @throws {RpcError} */
+  async limitCopies(bytesPerSecond: number): Promise<void> {
+    await this.#connected().unary("droverCopyLimitSet", { bytesPerSecond });
+  }
+
   /** Takes the disk away from the host. @throws {RpcError} when it is in use: nothing has changed then */
   async stopFrontend(): Promise<void> {
     await this.#client?.unary("volumeFrontendShutdown", {}, { timeoutMs: FRONTEND_STOP_MS });
@@ -359,30 +345,6 @@ export class VolumeStack {
     }
     return [];
   }
-}
-
-/** Asks an engine how its volume is. @param nameOf the name of the copy at an address */
-export async function lookAt(
-  client: RpcClient<ControllerMethods>,
-  nameOf: (address: string) => string,
-): Promise<VolumeHealth> {
-  const [volume, { replicas }, { metrics }] = await Promise.all([
-    client.unary("volumeGet", {}),
-    client.unary("replicaList", {}),
-    client.unary("metricsGet", {}),
-  ]);
-  const mode = (value: ptypes.ReplicaMode | null | undefined) =>
-    value === ptypes.ReplicaMode.RW ? "RW" : value === ptypes.ReplicaMode.WO ? "WO" : "ERR";
-  return {
-    endpoint: volume.endpoint,
-    bytes: volume.size,
-    replicas: (replicas ?? []).map((replica) => ({
-      name: nameOf(replica.address?.address ?? ""),
-      mode: mode(replica.mode),
-      reason: replica.droverNote ?? "",
-    })),
-    metrics: metrics ?? {},
-  };
 }
 
 /** Why a program did not come up: its last line about itself. */

@@ -43,6 +43,20 @@ export interface ReplicaEntry {
   readonly mode: ReplicaMode;
   /** Why it is out, where the engine tells. */
   readonly note: string;
+  /** How far the engine is that copies to it by itself, and tells. */
+  readonly copy?: CopyProgress;
+}
+
+/** How far an engine is with copying to a replica that joins, without files being sent. */
+export interface CopyProgress {
+  /** Bytes copied. */
+  readonly done: number;
+  /** Bytes to be copied, together with those. */
+  readonly total: number;
+  /** Bytes per second of late; 0 = not known yet. */
+  readonly perSecond: number;
+  /** Bytes per second at most; 0 = no limit. */
+  readonly limitPerSecond: number;
 }
 
 /** Whom a caller means. Servers that are somebody else refuse; empty = not checked. */
@@ -136,10 +150,11 @@ export class EngineClient implements Disposable {
   /** The replicas in the engine's order. @throws {RpcError} */
   async replicas(): Promise<ReplicaEntry[]> {
     const { replicas } = await this.controller.unary("replicaList", {});
-    return (replicas ?? []).map(({ address, mode, droverNote }) => ({
+    return (replicas ?? []).map(({ address, mode, droverNote, droverCopy }) => ({
       address: address?.address ?? "",
       mode: modeOf(mode),
       note: droverNote ?? "",
+      ...(droverCopy ? { copy: ptypes.DroverCopyProgress.create(droverCopy) } : {}),
     }));
   }
 

@@ -20,7 +20,7 @@
 import { HEAD_PSEUDO_NAME } from "../disk/names.ts";
 import { getLogger } from "../log/log.ts";
 import { Code, ptypes, RpcError } from "../rpc/mod.ts";
-import { type EngineClient, replicaAddress, type ReplicaClient } from "./engine.ts";
+import { type CopyProgress, type EngineClient, replicaAddress, type ReplicaClient } from "./engine.ts";
 import { ClientError, textOf } from "./errors.ts";
 import {
   announce,
@@ -56,7 +56,7 @@ export interface RebuildStatus {
   readonly fromReplicaAddress: string;
   /** All sources. */
   readonly fromReplicaAddressList: readonly string[];
-  /** How fast it is; only Drover's replicas tell, and only while files are copied. */
+  /** How fast it is; only Drover's replicas and engines tell. */
   readonly pace?: RebuildPace;
 }
 
@@ -167,11 +167,15 @@ export async function verifyRebuild(
 /** How far rebuilds are, by address of the replica; empty while the volume is restored. @throws {RpcError} */
 export async function rebuildStatus(engine: EngineClient): Promise<Record<string, RebuildStatus>> {
   const result: Record<string, RebuildStatus> = {};
-  for (const { address, mode } of await engine.replicas()) {
+  for (const { address, mode, copy } of await engine.replicas()) {
     if (mode !== "WO") continue;
     const { agent } = engine.replica(address);
     try {
       if (await isRestoring(agent)) return {};
+      if (copy) {
+        result[address] = statusOfCopy(copy);
+        continue;
+      }
       const status = await agent.unary("replicaRebuildStatus", {});
       result[address] = {
         error: status.error,
@@ -196,6 +200,25 @@ export async function rebuildStatus(engine: EngineClient): Promise<Record<string
   return result;
 }
 
+/** The engine copies blocks by itself, from whatever copy it reads. */
+function statusOfCopy({ done, total, perSecond, limitPerSecond }: CopyProgress): RebuildStatus {
+  return {
+    error: "",
+    isRebuilding: true,
+    progress: total > 0 ? Math.floor(done / total * 100) : 0,
+    state: "in_progress",
+    fromReplicaAddress: "",
+    fromReplicaAddressList: [],
+    pace: {
+      bytesTotal: total,
+      bytesDone: done,
+      bytesPerSecond: perSecond,
+      secondsLeft: perSecond > 0 ? (total - done) / perSecond : 0,
+      limit: limitPerSecond,
+    },
+  };
+}
+
 function paceOf(status: ptypes.ReplicaRebuildStatusResponse): RebuildPace {
   return {
     bytesTotal: status.droverBytesTotal,
@@ -207,7 +230,7 @@ function paceOf(status: ptypes.ReplicaRebuildStatusResponse): RebuildPace {
 }
 
 /**
- * Changes the limit of all rebuilds that are under way, at once. Blocks that the engine copies by itself have none.
+ * Changes the limit of all rebuilds that are under way, at once, and of what the engine copies by itself, now and later.
  *
  * @param bytesPerSecond 0 = no limit
  * @returns addresses of the replicas that were told
@@ -215,6 +238,12 @@ function paceOf(status: ptypes.ReplicaRebuildStatusResponse): RebuildPace {
  */
 export async function limitRebuilds(engine: EngineClient, bytesPerSecond: number): Promise<string[]> {
   const told: string[] = [];
+  try {
+    await engine.controller.unary("droverCopyLimitSet", { bytesPerSecond });
+  } catch (error) {
+    // Longhorn's engines copy nothing by themselves.
+    if (!(error instanceof RpcError && error.code === Code.UNIMPLEMENTED)) throw error;
+  }
   for (const { address, mode } of await engine.replicas()) {
     if (mode !== "WO") continue;
     await engine.replica(address).agent.unary("droverSyncLimitSet", { bytesPerSecond });

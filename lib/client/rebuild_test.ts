@@ -5,6 +5,7 @@ import { EngineClient } from "./engine.ts";
 import {
   addReplica,
   addReplicaForRestore,
+  limitRebuilds,
   rebuildStatus,
   removeReplica,
   startWithReplicas,
@@ -187,12 +188,51 @@ Deno.test("the state of rebuilds is that of incomplete replicas; there is none d
       fromReplicaAddressList: ["tcp://a:1"],
     },
   });
+  // An engine that copies by itself tells how far it is.
+  fake.controller.replicaList = () => ({
+    replicas: [{
+      address: { address: second.address },
+      mode: WO,
+      droverCopy: { done: 300, total: 1000, perSecond: 100, limitPerSecond: 120 },
+    }],
+  });
+  assert.deepEqual(await rebuildStatus(engine), {
+    [second.address]: {
+      error: "",
+      isRebuilding: true,
+      progress: 30,
+      state: "in_progress",
+      fromReplicaAddress: "",
+      fromReplicaAddressList: [],
+      pace: { bytesTotal: 1000, bytesDone: 300, bytesPerSecond: 100, secondsLeft: 7, limit: 120 },
+    },
+  });
+  delete fake.controller.replicaList;
   second.agent.replicaRebuildStatus = () => {
     throw new Error("broken");
   };
   assert.match((await rebuildStatus(engine))[second.address]?.error ?? "", /^failed to get .*: broken$/);
   second.agent.restoreStatus = () => ({ destFileName: "volume-snap-r.img" });
   assert.deepEqual(await rebuildStatus(engine), {});
+});
+
+Deno.test("a limit is told to the copies that are being filled, and to an engine that copies by itself", async () => {
+  await using fake = await volume(3, 3);
+  using engine = new EngineClient(fake.address);
+  const [, second] = fake.all, told: unknown[] = [];
+  second.mode = WO;
+  second.agent.droverSyncLimitSet = ({ bytesPerSecond }) => {
+    told.push(bytesPerSecond);
+    return {};
+  };
+  // Longhorn's engines do not know the call.
+  assert.deepEqual(await limitRebuilds(engine, 5000), [second.address]);
+  fake.controller.droverCopyLimitSet = ({ bytesPerSecond }) => {
+    told.push(`engine ${bytesPerSecond}`);
+    return {};
+  };
+  assert.deepEqual(await limitRebuilds(engine, 0), [second.address]);
+  assert.deepEqual(told, [5000, "engine 0", 0]);
 });
 
 Deno.test("hash jobs on a replica end before it is removed", async () => {

@@ -66,8 +66,24 @@ export class Additions {
   readonly #guests = new Map<string, Guest>();
   readonly #ends = new Map<string, (() => void)[]>();
 
+  #limit = 0;
+
   /** Adds nothing yet. */
   constructor(readonly host: AdditionHost) {}
+
+  /** Bytes per second that the volume thread may copy to a copy that joins; 0 = no limit. */
+  get limit(): number {
+    return this.#limit;
+  }
+
+  /** Changes that, at once. @throws {RpcError} for a rate that cannot be */
+  async setLimit(bytesPerSecond: number): Promise<void> {
+    if (!Number.isSafeInteger(bytesPerSecond) || bytesPerSecond < 0) {
+      throw new RpcError(Code.INVALID_ARGUMENT, `a limit of ${bytesPerSecond} bytes per second cannot be`);
+    }
+    await this.host.copies.thread.call("limitCopies", { bytesPerSecond }, THREAD_TIMEOUT_MS);
+    this.#limit = bytesPerSecond;
+  }
 
   /**
    * Adds a copy; returns when it gets all changes.

@@ -15,6 +15,7 @@ import {
 import type { VolumeChanges } from "./changes.ts";
 import type { Controller } from "./controller.ts";
 import type { Mode } from "./link.ts";
+import type { RebuildProgress } from "./rebuild.ts";
 import { MetricsWindow } from "./metrics_window.ts";
 import { versionOutput } from "./version.ts";
 
@@ -58,7 +59,13 @@ export function controllerHandlers(
       await controller.stopFrontend();
       return volume();
     },
-    replicaList: () => ({ replicas: controller.replicas().map((r) => replica(r.name)) }),
+    replicaList: async () => {
+      // The list is told, too, while the volume thread is not there.
+      const copying = await controller.info().then(({ rebuild }) => rebuild, () => null);
+      return {
+        replicas: controller.replicas().map(({ name }) => ({ ...replica(name), ...progress(name, copying) })),
+      };
+    },
     replicaGet: (request) => replica(request.address),
     replicaDelete: async (request) => {
       await controller.removeReplica(normal(request.address));
@@ -156,6 +163,10 @@ function rebuildHandlers(
       return {};
     },
     replicaRebuildConcurrentSyncLimitGet: () => ({ limit: controller.rebuildSources }),
+    droverCopyLimitSet: async ({ bytesPerSecond }) => {
+      await additions.setLimit(Number(bytesPerSecond));
+      return {};
+    },
   };
 }
 
@@ -164,7 +175,18 @@ type RebuildMethod =
   | "replicaPrepareRebuild"
   | "replicaVerifyRebuild"
   | "replicaRebuildConcurrentSyncLimitSet"
-  | "replicaRebuildConcurrentSyncLimitGet";
+  | "replicaRebuildConcurrentSyncLimitGet"
+  | "droverCopyLimitSet";
+
+/** How far the engine is with copying to a replica, if that is the one. */
+function progress(
+  name: string,
+  copying: RebuildProgress | null,
+): Pick<ptypes.IControllerReplica, "droverCopy"> {
+  if (copying?.name !== name) return {};
+  const { done, total, perSecond, limit } = copying;
+  return { droverCopy: { done, total, perSecond, limitPerSecond: limit } };
+}
 
 /** Addresses come as `tcp://h:p` and as bare `h:p`. */
 function normal(address: string): string {

@@ -182,7 +182,7 @@ export class Controller {
   /** The last steps of a live upgrade. */
   async #takeOver(takeover: Takeover): Promise<void> {
     const endpoint = await takeover.frontend(this.#frontend), { settings } = takeover;
-    if (settings) adoptSettings(this, settings);
+    if (settings) await adoptSettings(this, settings);
     await takeover.commit();
     this.#endpoint = endpoint;
     this.#frontendUp = endpoint !== "";

@@ -7,6 +7,7 @@
 import type { Completer, Io } from "../io/io.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
 import { COPY_BYTES, COPY_DEPTH } from "./limits.ts";
+import type { Pace } from "./pace.ts";
 import { InnerOp } from "./slots.ts";
 import type { Volume } from "./volume.ts";
 
@@ -31,23 +32,42 @@ export class Copies implements Completer {
   readonly #buffers: number[] = [];
   #underWay = 0;
   #failed = false;
+  #running = false;
+  #pausing = false;
 
   /**
    * Does nothing before `run`.
    *
    * @param pool for the buffers
+   * @param pace may hold it back
    */
   constructor(
     readonly io: Io,
     readonly pool: BufferPool,
     readonly volume: Volume,
     readonly plan: CopyPlan,
+    readonly pace?: Pace,
   ) {}
 
   /** Begins, also again after an end. */
   run(): void {
     this.#failed = false;
+    this.#running = true;
     this.#pump();
+  }
+
+  /** True while the limit holds it back: it goes on by itself. */
+  #mustPause(): boolean {
+    if (this.#pausing) return true;
+    const pause = this.pace?.pause() ?? 0;
+    if (pause === 0) return false;
+    this.#pausing = true;
+    const goOn = () => {
+      this.#pausing = false;
+      if (this.#running) this.#pump();
+    };
+    this.io.timer(pause, { complete: goOn }, 0);
+    return true;
   }
 
   #pump(): void {
@@ -58,6 +78,7 @@ export class Copies implements Completer {
         if (!plan.advance()) break;
         continue;
       }
+      if (this.#mustPause()) return;
       const at = this.#buffers.pop() ?? this.pool.allocate(COPY_BYTES);
       if (at === NO_BUFFER) {
         if (this.#underWay === 0) this.pool.wait({ runDeferred: () => this.#pump() });
@@ -66,10 +87,12 @@ export class Copies implements Completer {
       const offset = plan.next, length = Math.min(COPY_BYTES, plan.end - offset);
       this.#underWay++;
       plan.next += length;
+      this.pace?.take(length);
       volume.submitInner(InnerOp.COPY, offset, length, at, this, at, plan.to);
     }
     if (this.#underWay > 0) return;
     for (const at of this.#buffers.splice(0)) this.pool.release(at);
+    this.#running = false;
     plan.ended(this.#failed);
   }
 

@@ -86,6 +86,8 @@ export interface HandedSettings {
   readonly unmapMark: boolean;
   /** Copies that a rebuild reads from at the same time, at most. */
   readonly rebuildSources: number;
+  /** Bytes per second that the engine copies to a copy that joins; 0 = no limit; absent from older engines. */
+  readonly copyLimit?: number;
   /** What went wrong with the last expansion, and when; "". */
   readonly expansion: { readonly error: string; readonly failedAt: string };
 }

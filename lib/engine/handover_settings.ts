@@ -13,6 +13,8 @@ export interface SettingsHolder {
   readonly changes: Pick<VolumeChanges, "limits" | "unmapMark" | "expansion">;
   /** Copies that a rebuild reads from at the same time, at most. */
   rebuildSources: number;
+  /** How fast the engine copies to a copy that joins. */
+  readonly additions: { readonly limit: number; setLimit(bytesPerSecond: number): Promise<void> };
   /** What its command line said; what it did not say is absent. */
   readonly options: {
     readonly limits?: Partial<SnapshotLimits>;
@@ -22,22 +24,24 @@ export interface SettingsHolder {
 }
 
 /** What is set, for the engine that relieves this one. */
-export function settingsOf({ changes, rebuildSources }: SettingsHolder): HandedSettings {
+export function settingsOf({ changes, rebuildSources, additions }: SettingsHolder): HandedSettings {
   const { limits, unmapMark, expansion: { error, failedAt } } = changes;
   return {
     snapshotMaxCount: limits.count,
     snapshotMaxSize: limits.bytes,
     unmapMark,
     rebuildSources,
+    copyLimit: additions.limit,
     expansion: { error, failedAt },
   };
 }
 
 /** Goes on with what was set on the engine that is relieved. */
-export function adoptSettings(holder: SettingsHolder, handed: HandedSettings): void {
+export async function adoptSettings(holder: SettingsHolder, handed: HandedSettings): Promise<void> {
   const { changes, options } = holder, { snapshotMaxCount: count, snapshotMaxSize: bytes } = handed;
   Object.assign(changes.limits, { count, bytes }, options.limits);
   changes.unmapMark = options.unmapMark ?? handed.unmapMark;
   changes.expansion = { ...handed.expansion, running: false };
   holder.rebuildSources = options.rebuildSources ?? handed.rebuildSources;
+  if (handed.copyLimit !== undefined) await holder.additions.setLimit(handed.copyLimit);
 }

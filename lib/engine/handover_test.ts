@@ -184,7 +184,7 @@ Deno.test("the copy that hosts read from while copies may differ stays the first
     taker.fail("");
   }));
 
-Deno.test("settings that calls made go on in the new engine, those of its own command line go before", () => {
+Deno.test("settings that calls made go on in the new engine, those of its own command line go before", async () => {
   const holder = (options: SettingsHolder["options"]): SettingsHolder => ({
     changes: {
       limits: { count: 250, bytes: 0, ...options.limits },
@@ -192,6 +192,13 @@ Deno.test("settings that calls made go on in the new engine, those of its own co
       expansion: { running: false, error: "", failedAt: "" },
     },
     rebuildSources: options.rebuildSources ?? 16,
+    additions: {
+      limit: 0,
+      setLimit(bytesPerSecond) {
+        Object.assign(this, { limit: bytesPerSecond });
+        return Promise.resolve();
+      },
+    },
     options,
   });
   const old = holder({});
@@ -199,9 +206,10 @@ Deno.test("settings that calls made go on in the new engine, those of its own co
   old.changes.unmapMark = true;
   old.changes.expansion = { running: true, error: "no", failedAt: "then" };
   old.rebuildSources = 3;
+  await old.additions.setLimit(1 << 20);
   const plain = holder({}), told = holder({ limits: { bytes: 0 }, unmapMark: false, rebuildSources: 1 });
-  adoptSettings(plain, settingsOf(old));
-  adoptSettings(told, settingsOf(old));
+  await adoptSettings(plain, settingsOf(old));
+  await adoptSettings(told, settingsOf(old));
   assert.deepEqual(settingsOf(plain), settingsOf(old));
   assert.equal(plain.changes.expansion.running, false);
   assert.deepEqual(settingsOf(told), {

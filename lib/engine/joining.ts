@@ -11,6 +11,7 @@ import { SET_BLOCK_BYTES } from "./block_set.ts";
 import { ADMIT_RETRY_MS, COPY_BYTES, MAX_SETTLED_TRIMS, TRIM_BLOCKS } from "./limits.ts";
 import type { Link } from "./link.ts";
 import { LostWrites } from "./lost.ts";
+import { Pace } from "./pace.ts";
 import { Rebuild, type RebuildProgress } from "./rebuild.ts";
 import { InnerOp } from "./slots.ts";
 import type { Volume } from "./volume.ts";
@@ -28,6 +29,7 @@ export interface RebuildBody {
 /** See the module text. */
 export class Joining {
   #filling: Rebuild | undefined;
+  readonly #pace: Pace;
 
   /** Does nothing yet. @param filled told the end of a filling: "" or why it failed, and the bytes it took */
   constructor(
@@ -35,7 +37,9 @@ export class Joining {
     readonly pool: BufferPool,
     readonly volume: Volume,
     readonly filled: (name: string, failure: string, bytes: number) => void,
-  ) {}
+  ) {
+    this.#pace = new Pace(io);
+  }
 
   /** How far the filling is, if one runs. */
   get progress(): RebuildProgress | null {
@@ -45,6 +49,10 @@ export class Joining {
   /** The calls of the main thread. */
   handlers(): Handlers {
     return {
+      limitCopies: (body, reply) => {
+        this.#pace.limit = (body as { bytesPerSecond: number }).bytesPerSecond;
+        reply.ok();
+      },
       rebuild: (body, reply) => this.#rebuild(body as RebuildBody, reply),
       missed: (body, reply) =>
         reply.ok(this.volume.journals.leftAt((body as { id: string }).id, this.io.now())),
@@ -82,11 +90,19 @@ export class Joining {
       // What it lost is missed too, and not known yet: should it go now, it is to be rebuilt whole.
       link.catchingUp = lost ? undefined : set;
       volume.admit(name, "WO");
-      const filling = new Rebuild(this.io, this.pool, volume, link, (failure) => {
-        this.#filling = undefined;
-        if (failure === "") link.catchingUp = undefined;
-        this.filled(name, failure, filling.progress.done);
-      }, set);
+      const filling = new Rebuild(
+        this.io,
+        this.pool,
+        volume,
+        link,
+        (failure) => {
+          this.#filling = undefined;
+          if (failure === "") link.catchingUp = undefined;
+          this.filled(name, failure, filling.progress.done);
+        },
+        this.#pace,
+        set,
+      );
       this.#filling = filling;
       const start = () => filling.start();
       if (set && lost) new LostWrites(this.io, this.pool, volume, link, set, start).start();

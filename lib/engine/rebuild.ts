@@ -14,6 +14,7 @@ import type { BufferPool } from "../io/pool.ts";
 import { type BlockSet, SET_BLOCK_BYTES } from "./block_set.ts";
 import { Copies, type CopyPlan } from "./copies.ts";
 import type { Link } from "./link.ts";
+import type { Pace } from "./pace.ts";
 import type { Volume } from "./volume.ts";
 
 /** Longest run of missed blocks that is looked up at once: 1 GiB. */
@@ -25,8 +26,12 @@ export interface RebuildProgress {
   readonly name: string;
   /** Bytes copied. */
   readonly done: number;
-  /** Bytes of the volume. */
+  /** Bytes of the volume, or of what it missed. */
   readonly total: number;
+  /** Bytes per second of late; 0 = not known yet. */
+  readonly perSecond: number;
+  /** Bytes per second at most; 0 = no limit. */
+  readonly limit: number;
 }
 
 /** See the module text. */
@@ -43,6 +48,7 @@ export class Rebuild implements CopyPlan {
    *
    * @param link the new copy, connected and admitted as WO
    * @param done called from the loop once: "" = everything is copied and flushed, else why not
+   * @param pace its limit, which may change on the way
    * @param missed the blocks to be copied; default: all
    */
   constructor(
@@ -51,25 +57,24 @@ export class Rebuild implements CopyPlan {
     readonly volume: Volume,
     readonly link: Link,
     readonly done: (failure: string) => void,
+    readonly pace: Pace,
     readonly missed?: BlockSet,
   ) {
-    this.#copies = new Copies(io, pool, volume, this);
+    this.#copies = new Copies(io, pool, volume, this, pace);
     this.end = missed ? 0 : volume.bytes;
   }
 
   /** Bytes that were copied. */
   get progress(): RebuildProgress {
-    const { missed, volume, link } = this;
-    if (!missed) return { name: link.name, done: this.next, total: volume.bytes };
-    return {
-      name: link.name,
-      done: this.#done - (this.end - this.next),
-      total: missed.count * SET_BLOCK_BYTES,
-    };
+    const { missed, volume, link: { name }, pace: { perSecond, limit } } = this;
+    if (!missed) return { name, done: this.next, total: volume.bytes, perSecond, limit };
+    const done = this.#done - (this.end - this.next);
+    return { name, done, total: missed.count * SET_BLOCK_BYTES, perSecond, limit };
   }
 
   /** Begins. */
   start(): void {
+    this.pace.begin();
     this.#copies.run();
   }
 

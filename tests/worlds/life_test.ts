@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { EngineClient } from "../../lib/client/engine.ts";
-import { addReplica } from "../../lib/client/rebuild.ts";
+import { addReplica, rebuildStatus } from "../../lib/client/rebuild.ts";
 import { ptypes } from "../../lib/rpc/mod.ts";
 import { FrameType } from "../../lib/wire/frame.ts";
 import { waitFor } from "../support/wait.ts";
@@ -100,10 +100,23 @@ Deno.test("a copy that was out for a short while gets what it missed, not more",
   await frames.write(20 * MIB, new Uint8Array(MIB).fill(5));
   await cluster.engine.call((c) => c.unary("replicaDelete", { address: victim.address }));
   await victim.start();
+  // Slower than a test can wait for, until it is told otherwise.
+  const limit = (bytesPerSecond: number) =>
+    cluster.engine.call((c) => c.unary("droverCopyLimitSet", { bytesPerSecond }));
+  await limit(4096);
+  await assert.rejects(limit(-1), /a limit of -1 bytes per second cannot be/);
   const mode = ptypes.ReplicaMode.WO;
   await cluster.engine.call((c) =>
     c.unary("controllerReplicaCreate", { address: victim.address, mode, snapshotRequired: true })
   );
+  using client = new EngineClient(`127.0.0.1:${cluster.engine.port}`, { volumeName: "vol" });
+  const status = await waitFor(async () => (await rebuildStatus(client))[victim.address], {
+    what: "a status",
+  });
+  assert.deepEqual([status.error, status.isRebuilding, status.pace?.limit], ["", true, 4096]);
+  assert.ok((status.pace?.bytesTotal ?? 0) >= MIB && (status.pace?.bytesTotal ?? 0) < 16 * MIB);
+  assert.equal((await cluster.engine.modes()).get(victim.address)?.mode, "WO");
+  await limit(0);
   await cluster.engine.call((c) => c.unary("replicaVerifyRebuild", { address: victim.address }));
   assert.equal((await cluster.engine.modes()).get(victim.address)?.mode, "RW");
   assert.match(cluster.engine.process.output, /gets what it missed/);

@@ -79,7 +79,7 @@ export interface LifeOptions {
   readonly quick: boolean;
   /** Whether a row is wanted, by its name. */
   readonly wanted: (row: string) => boolean;
-  /** Ends between two rows. */
+  /** Ends between two rows, and in a row of many rounds between those. */
   readonly signal?: AbortSignal;
   /** Told what is being done. */
   readonly progress: (text: string) => void;
@@ -168,8 +168,8 @@ export async function measureLife(directory: string, options: LifeOptions): Prom
   return {
     snapshot: await row("snapshot", () => snapshotStops(directory)),
     regions: await row("regions", async () => ({
-      inUse: await regionCost(directory, GIB, quick),
-      allOver: await regionCost(directory, 100 * GIB, quick),
+      inUse: await regionCost(directory, GIB, options),
+      allOver: await regionCost(directory, 100 * GIB, options),
     })),
     recovery: await row("recovery", async () => ({
       near: await recovery(directory, NEAR_BYTES, quick),

@@ -59,8 +59,16 @@ const TRIES = 2;
 /** With the record first, and without first. */
 const ORDERS = [["recorded", "unrecorded"], ["unrecorded", "recorded"]] as const;
 
-/** Measures both in turns, from the first write on; who is first changes, for a disk slows down and recovers. */
-export async function regionCost(directory: string, bytes: number, quick: boolean): Promise<RegionCost> {
+/**
+ * Measures both in turns, from the first write on; who is first changes, for a disk slows down and recovers.
+ *
+ * @param options `quick`: fewer and shorter rounds; `signal` ends it between two loads
+ */
+export async function regionCost(
+  directory: string,
+  bytes: number,
+  { quick, signal }: { readonly quick: boolean; readonly signal?: AbortSignal },
+): Promise<RegionCost> {
   const filledFirst = bytes <= FILLED_BYTES, found: RegionRound[] = [];
   const rounds = quick ? 3 : 7, seconds = quick ? 3 : 6;
   const random = { rw: "randwrite", blockBytes: 4096, depth: 32, range: bytes, seconds } as const;
@@ -71,6 +79,7 @@ export async function regionCost(directory: string, bytes: number, quick: boolea
     await filled.stop();
   }
   const once = async (kind: keyof RegionRound): Promise<number> => {
+    signal?.throwIfAborted();
     await using fresh = filled ? undefined : LifeVolume.make(directory, bytes);
     const volume = filled ?? fresh;
     if (!volume) throw new TypeError("there is a volume of either kind");

@@ -47,7 +47,13 @@ export async function runScenarios(
   const start = performance.now();
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
   await using lab = new Lab(options);
-  const stop = () => void lab.stop();
+  const aborted = Promise.withResolvers<never>();
+  // Nobody waits for it between two scenarios.
+  aborted.promise.catch(() => {});
+  const stop = () => {
+    aborted.reject(new Error("the run was ended"));
+    void lab.stop();
+  };
   signal.addEventListener("abort", stop, { once: true });
   for (const scenario of scenarios) {
     if (signal.aborted) break;
@@ -59,7 +65,8 @@ export async function runScenarios(
     };
     try {
       if (begin - start > seconds * 1000) throw new Skip("the time was used up by those before it");
-      await scenario.run(lab);
+      // A scenario may wait for minutes for something that the ended machine does not say any more.
+      await Promise.race([scenario.run(lab), aborted.promise]);
       tally.passed++;
       line("PASS");
     } catch (error) {

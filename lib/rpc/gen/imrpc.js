@@ -13426,7 +13426,106 @@ export const ptypes = $root.ptypes = (() => {
             responseStream: { value: $undefined }
         });
 
+
+
+        $Object.defineProperties(ControllerService.prototype.droverCopyLimitSet = function(request, callback) {
+            return $protobuf.rpc.Service.prototype.rpcCall.call(this, ControllerService.prototype.droverCopyLimitSet, $root.ptypes.DroverCopyLimitSetRequest, $root.google.protobuf.Empty, request, callback);
+        }, {
+            name: { value: "DroverCopyLimitSet" },
+            path: { value: "/ptypes.ControllerService/DroverCopyLimitSet" },
+            requestType: { value: "DroverCopyLimitSetRequest" },
+            responseType: { value: "google.protobuf.Empty" },
+            requestStream: { value: $undefined },
+            responseStream: { value: $undefined }
+        });
+
         return ControllerService;
+    })();
+
+    ptypes.DroverCopyLimitSetRequest = (function() {
+
+        const DroverCopyLimitSetRequest = function (properties) {
+            if (properties)
+                for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                    if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                        this[keys[i]] = properties[keys[i]];
+        };
+
+        DroverCopyLimitSetRequest.prototype.bytesPerSecond = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+
+        DroverCopyLimitSetRequest.create = function(properties) {
+            return new DroverCopyLimitSetRequest(properties);
+        };
+
+        DroverCopyLimitSetRequest.encode = function (message, writer, _depth) {
+            if (!writer)
+                writer = $Writer.create();
+            if (_depth === $undefined)
+                _depth = 0;
+            if (_depth > $util.recursionLimit)
+                throw $Error("max depth exceeded");
+            if (message.bytesPerSecond != null && $Object.hasOwnProperty.call(message, "bytesPerSecond") && (typeof message.bytesPerSecond === "object" ? message.bytesPerSecond.low || message.bytesPerSecond.high : message.bytesPerSecond !== 0))
+                writer.uint32(8).int64(message.bytesPerSecond);
+            if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                for (let i = 0; i < message.$unknowns.length; ++i)
+                    writer.raw(message.$unknowns[i]);
+            return writer;
+        };
+
+        DroverCopyLimitSetRequest.decode = function (reader, length, _end, _depth, _target) {
+            if (!(reader instanceof $Reader))
+                reader = $Reader.create(reader);
+            if (_depth === $undefined)
+                _depth = 0;
+            if (_depth > $Reader.recursionLimit)
+                throw $Error("max depth exceeded");
+            let end, message, value;
+            if (length === $undefined)
+                end = reader.len;
+            else {
+                end = reader.pos + length;
+                if (end > reader.len)
+                    throw $RangeError("index out of range");
+                length = reader.len;
+                reader.len = end;
+            }
+            message = _target || new $root.ptypes.DroverCopyLimitSetRequest();
+            while (reader.pos < end) {
+                let start = reader.pos;
+                let tag = reader.tag();
+                if (tag === _end) {
+                    _end = $undefined;
+                    break;
+                }
+                let wireType = tag & 7;
+                switch (tag >>>= 3) {
+                case 1: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.bytesPerSecond = value;
+                        else
+                            delete message.bytesPerSecond;
+                        continue;
+                    }
+                }
+                reader.skipType(wireType, _depth, tag);
+                if (!reader.discardUnknown) {
+                    $util.makeProp(message, "$unknowns", false);
+                    (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                }
+            }
+            if (length !== $undefined) {
+                if (reader.pos !== end)
+                    throw $RangeError("index out of range");
+                reader.len = length;
+            }
+            if (_end !== $undefined)
+                throw $Error("missing end group");
+            return message;
+        };
+
+        return DroverCopyLimitSetRequest;
     })();
 
     ptypes.Volume = (function() {
@@ -13765,6 +13864,7 @@ export const ptypes = $root.ptypes = (() => {
         ControllerReplica.prototype.address = null;
         ControllerReplica.prototype.mode = 0;
         ControllerReplica.prototype.droverNote = "";
+        ControllerReplica.prototype.droverCopy = null;
 
         ControllerReplica.create = function(properties) {
             return new ControllerReplica(properties);
@@ -13783,6 +13883,8 @@ export const ptypes = $root.ptypes = (() => {
                 writer.uint32(16).int32(message.mode);
             if (message.droverNote != null && $Object.hasOwnProperty.call(message, "droverNote") && message.droverNote !== "")
                 writer.uint32(8002).string(message.droverNote);
+            if (message.droverCopy != null && $Object.hasOwnProperty.call(message, "droverCopy"))
+                $root.ptypes.DroverCopyProgress.encode(message.droverCopy, writer.uint32(8010).fork(), _depth + 1).ldelim();
             if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                 for (let i = 0; i < message.$unknowns.length; ++i)
                     writer.raw(message.$unknowns[i]);
@@ -13840,6 +13942,12 @@ export const ptypes = $root.ptypes = (() => {
                             delete message.droverNote;
                         continue;
                     }
+                case 1001: {
+                        if (wireType !== 2)
+                            break;
+                        message.droverCopy = $root.ptypes.DroverCopyProgress.decode(reader, reader.size(), $undefined, _depth + 1, message.droverCopy);
+                        continue;
+                    }
                 }
                 reader.skipType(wireType, _depth, tag);
                 if (!reader.discardUnknown) {
@@ -13858,6 +13966,128 @@ export const ptypes = $root.ptypes = (() => {
         };
 
         return ControllerReplica;
+    })();
+
+    ptypes.DroverCopyProgress = (function() {
+
+        const DroverCopyProgress = function (properties) {
+            if (properties)
+                for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                    if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                        this[keys[i]] = properties[keys[i]];
+        };
+
+        DroverCopyProgress.prototype.done = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+        DroverCopyProgress.prototype.total = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+        DroverCopyProgress.prototype.perSecond = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+        DroverCopyProgress.prototype.limitPerSecond = $util.Long ? $util.Long.fromBits(0,0,false) : 0;
+
+        DroverCopyProgress.create = function(properties) {
+            return new DroverCopyProgress(properties);
+        };
+
+        DroverCopyProgress.encode = function (message, writer, _depth) {
+            if (!writer)
+                writer = $Writer.create();
+            if (_depth === $undefined)
+                _depth = 0;
+            if (_depth > $util.recursionLimit)
+                throw $Error("max depth exceeded");
+            if (message.done != null && $Object.hasOwnProperty.call(message, "done") && (typeof message.done === "object" ? message.done.low || message.done.high : message.done !== 0))
+                writer.uint32(8).int64(message.done);
+            if (message.total != null && $Object.hasOwnProperty.call(message, "total") && (typeof message.total === "object" ? message.total.low || message.total.high : message.total !== 0))
+                writer.uint32(16).int64(message.total);
+            if (message.perSecond != null && $Object.hasOwnProperty.call(message, "perSecond") && (typeof message.perSecond === "object" ? message.perSecond.low || message.perSecond.high : message.perSecond !== 0))
+                writer.uint32(24).int64(message.perSecond);
+            if (message.limitPerSecond != null && $Object.hasOwnProperty.call(message, "limitPerSecond") && (typeof message.limitPerSecond === "object" ? message.limitPerSecond.low || message.limitPerSecond.high : message.limitPerSecond !== 0))
+                writer.uint32(32).int64(message.limitPerSecond);
+            if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                for (let i = 0; i < message.$unknowns.length; ++i)
+                    writer.raw(message.$unknowns[i]);
+            return writer;
+        };
+
+        DroverCopyProgress.decode = function (reader, length, _end, _depth, _target) {
+            if (!(reader instanceof $Reader))
+                reader = $Reader.create(reader);
+            if (_depth === $undefined)
+                _depth = 0;
+            if (_depth > $Reader.recursionLimit)
+                throw $Error("max depth exceeded");
+            let end, message, value;
+            if (length === $undefined)
+                end = reader.len;
+            else {
+                end = reader.pos + length;
+                if (end > reader.len)
+                    throw $RangeError("index out of range");
+                length = reader.len;
+                reader.len = end;
+            }
+            message = _target || new $root.ptypes.DroverCopyProgress();
+            while (reader.pos < end) {
+                let start = reader.pos;
+                let tag = reader.tag();
+                if (tag === _end) {
+                    _end = $undefined;
+                    break;
+                }
+                let wireType = tag & 7;
+                switch (tag >>>= 3) {
+                case 1: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.done = value;
+                        else
+                            delete message.done;
+                        continue;
+                    }
+                case 2: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.total = value;
+                        else
+                            delete message.total;
+                        continue;
+                    }
+                case 3: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.perSecond = value;
+                        else
+                            delete message.perSecond;
+                        continue;
+                    }
+                case 4: {
+                        if (wireType !== 0)
+                            break;
+                        if (typeof (value = reader.int64()) === "object" ? value.low || value.high : value !== 0)
+                            message.limitPerSecond = value;
+                        else
+                            delete message.limitPerSecond;
+                        continue;
+                    }
+                }
+                reader.skipType(wireType, _depth, tag);
+                if (!reader.discardUnknown) {
+                    $util.makeProp(message, "$unknowns", false);
+                    (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                }
+            }
+            if (length !== $undefined) {
+                if (reader.pos !== end)
+                    throw $RangeError("index out of range");
+                reader.len = length;
+            }
+            if (_end !== $undefined)
+                throw $Error("missing end group");
+            return message;
+        };
+
+        return DroverCopyProgress;
     })();
 
     ptypes.VolumeStartRequest = (function() {

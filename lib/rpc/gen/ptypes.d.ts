@@ -175,6 +175,9 @@ export namespace ptypes {
 
         /** Calls MetricsGet. */
         metricsGet: ptypes.ControllerService.MetricsGet;
+
+        /** Drover's own: how fast the engine may copy to a replica that joins, now and later. */
+        droverCopyLimitSet: ptypes.ControllerService.DroverCopyLimitSet;
     }
 
     /** What belongs to ControllerService. */
@@ -635,6 +638,92 @@ export namespace ptypes {
           readonly requestStream: undefined;
           readonly responseStream: undefined;
         };
+
+        /**
+         * Callback as used by {@link ptypes.ControllerService#droverCopyLimitSet}.
+         * @param error Error, if any
+         * @param [response] Empty
+         */
+        type DroverCopyLimitSetCallback = (error: (Error|null), response?: google.protobuf.Empty) => void;
+
+        /** Drover's own: how fast the engine may copy to a replica that joins, now and later. */
+        type DroverCopyLimitSet = {
+          (request: ptypes.IDroverCopyLimitSetRequest, callback: ptypes.ControllerService.DroverCopyLimitSetCallback): void;
+          (request: ptypes.IDroverCopyLimitSetRequest): Promise<google.protobuf.Empty>;
+          readonly name: "DroverCopyLimitSet";
+          readonly path: "/ptypes.ControllerService/DroverCopyLimitSet";
+          readonly requestType: "DroverCopyLimitSetRequest";
+          readonly responseType: "google.protobuf.Empty";
+          readonly requestStream: undefined;
+          readonly responseStream: undefined;
+        };
+    }
+
+    /**
+     * Properties of a DroverCopyLimitSetRequest.
+     * @deprecated Use ptypes.DroverCopyLimitSetRequest.$Properties instead.
+     */
+    interface IDroverCopyLimitSetRequest extends ptypes.DroverCopyLimitSetRequest.$Properties {
+    }
+
+    /** Bytes; 0 = no limit. */
+    class DroverCopyLimitSetRequest {
+
+        /**
+         * Constructs a new DroverCopyLimitSetRequest.
+         * @param [properties] Properties to set
+         */
+        constructor(properties?: ptypes.DroverCopyLimitSetRequest.$Properties);
+
+        /** Unknown fields preserved while decoding when enabled */
+        $unknowns?: Uint8Array[];
+
+        /** DroverCopyLimitSetRequest bytesPerSecond. */
+        bytesPerSecond: number;
+
+        /**
+         * Creates a new DroverCopyLimitSetRequest instance using the specified properties.
+         * @param [properties] Properties to set
+         * @returns DroverCopyLimitSetRequest instance
+         */
+        static create(properties: ptypes.DroverCopyLimitSetRequest.$Shape): ptypes.DroverCopyLimitSetRequest & ptypes.DroverCopyLimitSetRequest.$Shape;
+        /** The same, with some of the properties. */
+        static create(properties?: ptypes.DroverCopyLimitSetRequest.$Properties): ptypes.DroverCopyLimitSetRequest;
+
+        /**
+         * Encodes the specified DroverCopyLimitSetRequest message. Does not implicitly {@link ptypes.DroverCopyLimitSetRequest.verify|verify} messages.
+         * @param message DroverCopyLimitSetRequest message or plain object to encode
+         * @param [writer] Writer to encode to
+         * @returns Writer
+         */
+        static encode(message: ptypes.DroverCopyLimitSetRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+        /**
+         * Decodes a DroverCopyLimitSetRequest message from the specified reader or buffer.
+         * @param reader Reader or buffer to decode from
+         * @param [length] Message length if known beforehand
+         * @returns {ptypes.DroverCopyLimitSetRequest & ptypes.DroverCopyLimitSetRequest.$Shape} DroverCopyLimitSetRequest
+         * @throws {Error} If the payload is not a reader or valid buffer
+         * @throws {$protobuf.util.ProtocolError} If required fields are missing
+         */
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DroverCopyLimitSetRequest;
+    }
+
+    /** What belongs to DroverCopyLimitSetRequest. */
+    namespace DroverCopyLimitSetRequest {
+
+        /** Properties of a DroverCopyLimitSetRequest. */
+        interface $Properties {
+
+            /** DroverCopyLimitSetRequest bytesPerSecond */
+            bytesPerSecond?: (number|null);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+        }
+
+        /** Shape of a DroverCopyLimitSetRequest. */
+        type $Shape = ptypes.DroverCopyLimitSetRequest.$Properties;
     }
 
     /**
@@ -884,6 +973,9 @@ export namespace ptypes {
         /** Drover: why the replica is in mode ERR, for people; empty otherwise. */
         droverNote: string;
 
+        /** Drover: how far the engine is with copying to the replica, absent while it does not. */
+        droverCopy?: (ptypes.DroverCopyProgress|null);
+
         /**
          * Creates a new ControllerReplica instance using the specified properties.
          * @param [properties] Properties to set
@@ -927,12 +1019,100 @@ export namespace ptypes {
             /** Drover: why the replica is in mode ERR, for people; empty otherwise. */
             droverNote?: (string|null);
 
+            /** Drover: how far the engine is with copying to the replica, absent while it does not. */
+            droverCopy?: (ptypes.DroverCopyProgress.$Properties|null);
+
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
         }
 
         /** Shape of a ControllerReplica. */
         type $Shape = ptypes.ControllerReplica.$Properties;
+    }
+
+    /**
+     * Properties of a DroverCopyProgress.
+     * @deprecated Use ptypes.DroverCopyProgress.$Properties instead.
+     */
+    interface IDroverCopyProgress extends ptypes.DroverCopyProgress.$Properties {
+    }
+
+    /** Bytes. */
+    class DroverCopyProgress {
+
+        /**
+         * Constructs a new DroverCopyProgress.
+         * @param [properties] Properties to set
+         */
+        constructor(properties?: ptypes.DroverCopyProgress.$Properties);
+
+        /** Unknown fields preserved while decoding when enabled */
+        $unknowns?: Uint8Array[];
+
+        /** DroverCopyProgress done. */
+        done: number;
+
+        /** DroverCopyProgress total. */
+        total: number;
+
+        /** Of late; 0 = not known yet. */
+        perSecond: number;
+
+        /** 0 = no limit. */
+        limitPerSecond: number;
+
+        /**
+         * Creates a new DroverCopyProgress instance using the specified properties.
+         * @param [properties] Properties to set
+         * @returns DroverCopyProgress instance
+         */
+        static create(properties: ptypes.DroverCopyProgress.$Shape): ptypes.DroverCopyProgress & ptypes.DroverCopyProgress.$Shape;
+        /** The same, with some of the properties. */
+        static create(properties?: ptypes.DroverCopyProgress.$Properties): ptypes.DroverCopyProgress;
+
+        /**
+         * Encodes the specified DroverCopyProgress message. Does not implicitly {@link ptypes.DroverCopyProgress.verify|verify} messages.
+         * @param message DroverCopyProgress message or plain object to encode
+         * @param [writer] Writer to encode to
+         * @returns Writer
+         */
+        static encode(message: ptypes.DroverCopyProgress.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+        /**
+         * Decodes a DroverCopyProgress message from the specified reader or buffer.
+         * @param reader Reader or buffer to decode from
+         * @param [length] Message length if known beforehand
+         * @returns {ptypes.DroverCopyProgress & ptypes.DroverCopyProgress.$Shape} DroverCopyProgress
+         * @throws {Error} If the payload is not a reader or valid buffer
+         * @throws {$protobuf.util.ProtocolError} If required fields are missing
+         */
+        static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): ptypes.DroverCopyProgress;
+    }
+
+    /** What belongs to DroverCopyProgress. */
+    namespace DroverCopyProgress {
+
+        /** Properties of a DroverCopyProgress. */
+        interface $Properties {
+
+            /** DroverCopyProgress done */
+            done?: (number|null);
+
+            /** DroverCopyProgress total */
+            total?: (number|null);
+
+            /** Of late; 0 = not known yet. */
+            perSecond?: (number|null);
+
+            /** 0 = no limit. */
+            limitPerSecond?: (number|null);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+        }
+
+        /** Shape of a DroverCopyProgress. */
+        type $Shape = ptypes.DroverCopyProgress.$Properties;
     }
 
     /**
