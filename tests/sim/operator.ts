@@ -16,6 +16,8 @@ import { type Model, SECTOR, type Snapshot } from "./model.ts";
 const MOST_SNAPSHOTS = 5;
 /** Growth at once, bytes. */
 const GROWTH = 128 * 1024;
+/** Bytes per second that the engine may copy to a copy that joins; 0 = no limit. */
+const COPY_LIMITS = [0, 1024 * 1024, 16 * 1024 * 1024] as const;
 /** A copy comes back after at most this long, virtual ms. */
 const OUTAGE_MS = 400;
 /** What a killed process held is free after this, virtual ms. */
@@ -79,6 +81,7 @@ export class Operator {
         () => this.remove(),
         () => this.purge(),
         () => this.grow(),
+        () => this.limit(),
       ]);
       cluster.schedule(random.unit() * random.pick([10, 100, 600]), () => void act());
     }
@@ -152,6 +155,12 @@ export class Operator {
       }, () => {});
       this.done.purged++;
     });
+  }
+
+  /** Changes how fast the engine may copy to copies that join. */
+  async limit(): Promise<void> {
+    const bytesPerSecond = this.scene.random.pick(COPY_LIMITS);
+    await this.#try(`limit ${bytesPerSecond}`, (controller) => controller.additions.setLimit(bytesPerSecond));
   }
 
   /** Lets the volume grow. */

@@ -1,50 +1,28 @@
 /**
- * A limit for bytes per second that can change at any time.
+ * Waits until bytes may be taken under a limit that can change at any time.
  *
  * @module
  */
-
-/** How much of a second may be used at once after a pause. */
-const BURST_S = 0.1;
-/** Longest single pause, milliseconds: a new limit counts after that at the latest. */
-const MAX_PAUSE_MS = 200;
+import { Allowance } from "../../io/allowance.ts";
 
 /** See the module text. */
 export class Limiter {
-  #rate = 0;
-  /** Bytes that may be taken; below 0: what was taken in advance. */
-  #credit = 0;
-  #last = performance.now();
+  readonly #allowance = new Allowance(() => performance.now());
 
   /** Bytes per second; 0 = no limit. */
   get rate(): number {
-    return this.#rate;
+    return this.#allowance.limit;
   }
 
   set rate(bytesPerSecond: number) {
-    this.#rate = Math.max(0, bytesPerSecond);
-    this.#credit = 0;
-    this.#last = performance.now();
+    this.#allowance.limit = bytesPerSecond;
   }
 
   /** Waits until so many bytes may be taken, and takes them. */
   async take(bytes: number): Promise<void> {
-    if (this.#rate === 0) return;
-    this.#refill();
-    this.#credit -= bytes;
-    while (this.#rate > 0 && this.#credit < 0) {
-      const wait = Math.min(MAX_PAUSE_MS, 1 + -this.#credit / this.#rate * 1000);
-      await new Promise((resolve) => setTimeout(resolve, wait));
-      this.#refill();
+    this.#allowance.take(bytes);
+    for (let pause = this.#allowance.pause(); pause > 0; pause = this.#allowance.pause()) {
+      await new Promise((resolve) => setTimeout(resolve, pause));
     }
-  }
-
-  #refill(): void {
-    const now = performance.now();
-    this.#credit = Math.min(
-      this.#rate * BURST_S,
-      this.#credit + (now - this.#last) / 1000 * this.#rate,
-    );
-    this.#last = now;
   }
 }
