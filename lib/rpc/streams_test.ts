@@ -112,7 +112,7 @@ Deno.test("leaving the loop, a signal and a deadline end a stream on both sides"
   {
     await using it = await setUp();
     const [lengths, error] = await failing(
-      it.client.stream("count", { length: 2, data: "wait" }, { timeoutMs: 200 }),
+      it.client.stream("count", { length: 2, data: "wait" }, { timeoutMs: 2_000 }),
     );
     assert.deepEqual([lengths, error.code], [[0, 1], Code.DEADLINE_EXCEEDED]);
     await it.streams.aborted.promise;

@@ -131,7 +131,7 @@ testWorlds("other logical units say that they are not there; REPORT LUNS and INQ
 });
 
 testWorlds("a ping is answered with its data, and a silent initiator is asked and then given up", (io) => {
-  const bench = new Bench(io, { timing: { pingMs: 40 } });
+  const bench = new Bench(io, { timing: { pingMs: 300 } });
   play(
     io,
     (function* () {
