@@ -55,7 +55,12 @@ Deno.test("copies are added and taken out while the volume runs; one that was aw
   Deno.kill(victim?.pid ?? 0, "SIGKILL");
   await volume.process.waitForOutput(/^replica v1-r-3 is out/m);
   await writePattern(place, 4 * MiB, state);
+  assert.equal(await ok("limit", "v1", "4KiB"), "filling copies of v1: 4 KiB/s from now on\n");
   await volume.process.waitForOutput(/^copy v1-r-3 gets what it missed$/m);
+  const [missed] = JSON.parse(await ok("rebuild-status", "v1", "-o", "json"));
+  assert.deepEqual([missed.replica, missed.pace.limit], ["v1-r-3", 4096]);
+  assert.match(await ok("rebuild-status", "v1"), /^v1-r-3 +\d+ % +.* of .*, limit 4 KiB\/s/m);
+  assert.match(await ok("limit", "v1", "none"), /\ncopy v1-r-3 goes on with no limit\n/);
   await volume.process.waitForOutput(/^copy v1-r-3 is complete again/m);
   assert.match(await ok("rm", "v1", "v1-r-2", "--yes", "--keep-data"), /no part of v1/);
   await verifyPattern(place, 4 * MiB, state);

@@ -45,10 +45,10 @@ export interface RepairStack {
   /** Starts the process of a copy with what it has. @throws {StackError} */
   startAgain(place: ReplicaPlace): Promise<void>;
   /**
-   * Has the engine fill a copy, or give it what it missed. Returns when the copy gets all writes.
-   * @param layers what exists is copied as files of snapshots, in this way @throws {RpcError}
+   * Has the engine fill a copy, or give it what it missed, in this way. Returns when the copy gets all writes.
+   * @param layers what exists is copied as files of snapshots @throws {RpcError}
    */
-  fillReplica(name: string, layers: RebuildSettings | undefined): Promise<void>;
+  fillReplica(name: string, settings: RebuildSettings, layers: boolean): Promise<void>;
   /** How the volume is. @throws {RpcError} */
   look(): Promise<VolumeHealth>;
 }
@@ -213,7 +213,9 @@ export class Repair {
       await stack.startEmpty(place);
       events.changed(name);
       this.#check();
-      await stack.fillReplica(name, this.#layers(place));
+      const settings = rebuildSettings(this.record);
+      // Files are copied where there are snapshots, and where all is to be read back.
+      await stack.fillReplica(name, settings, settings.verify || this.#hasSnapshots(place));
     } catch (error) {
       // A copy that waits for files which nobody brings any more would keep all others from being repaired.
       await this.#takeOut(name);
@@ -240,7 +242,7 @@ export class Repair {
     try {
       await stack.startAgain(place);
       events.changed(name);
-      await stack.fillReplica(name, undefined);
+      await stack.fillReplica(name, rebuildSettings(this.record), false);
       events.say(`copy ${name} gets what it missed`);
       return true;
     } catch {
@@ -250,12 +252,6 @@ export class Repair {
       this.#check();
       return false;
     }
-  }
-
-  /** Files are copied where there are snapshots, and where all is to be read back. */
-  #layers(place: ReplicaPlace): RebuildSettings | undefined {
-    const settings = rebuildSettings(this.record);
-    return settings.verify || this.#hasSnapshots(place) ? settings : undefined;
   }
 
   /** The others have more than a head. */

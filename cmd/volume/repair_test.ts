@@ -60,8 +60,8 @@ class World implements RepairStack {
   forgetReplica = () => this.#note("forget");
   startEmpty = () => this.#note("start");
   startAgain = () => this.#note("again");
-  fillReplica = (_name: string, layers: RebuildSettings | undefined) =>
-    this.#note(layers ? `fill layers${layers.bytesPerSecond > 0 ? " slowly" : ""}` : "fill");
+  fillReplica = (_name: string, { bytesPerSecond }: RebuildSettings, layers: boolean) =>
+    this.#note(`fill${layers ? " layers" : ""}${bytesPerSecond > 0 ? " slowly" : ""}`);
   look = () => Promise.resolve(this.health);
 
   [Symbol.dispose](): void {
@@ -199,7 +199,10 @@ Deno.test("a copy whose filling was broken off is filled anew, with the files of
 
 Deno.test("files are copied also where there are no snapshots, if all is to be read back; a limit needs none", async () => {
   for (
-    const [settings, fill] of [[{ verify: true }, "fill layers"], [{ bytesPerSecond: 1000 }, "fill"]] as const
+    const [settings, fill] of [[{ verify: true }, "fill layers"], [
+      { bytesPerSecond: 1000 },
+      "fill slowly",
+    ]] as const
   ) {
     using world = new World();
     world.repair.record = withRebuild(world.repair.record, settings);

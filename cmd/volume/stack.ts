@@ -19,7 +19,7 @@ import { DEVICE_DIRECTORY, runDirectory } from "../support/loop_host.ts";
 import type { FrontendChoice } from "./frontend_choice.ts";
 import { lookAt, type VolumeHealth } from "./health.ts";
 import type { LogFile } from "./log_file.ts";
-import { type RebuildSettings, rebuildSettings, type ReplicaPlace, type VolumeRecord } from "./record.ts";
+import type { RebuildSettings, ReplicaPlace, VolumeRecord } from "./record.ts";
 
 /** How a volume is to run. */
 export interface StackOptions {
@@ -164,8 +164,6 @@ export class VolumeStack {
     ({ engine: this.engine, control: this.control } = this.#spawnEngine([]));
     if (!await this.engine.waitFor("engine ready")) throw failure(this.engine);
     this.#reach();
-    // The engine that relieves this one hears of it from this one.
-    await this.limitCopies(rebuildSettings(this.options.record).bytesPerSecond);
   }
 
   #reach(): void {
@@ -273,23 +271,21 @@ export class VolumeStack {
   /**
    * Has a copy filled that has nothing, or gets only what it missed. Returns when it gets all writes.
    *
-   * @param layers what exists becomes a snapshot, the files of all of them are copied, in this way, and the copy is
-   *   complete at the end
+   * @param settings the way in which it gets what it lacks
+   * @param layers what exists becomes a snapshot, the files of all of them are copied, and the copy is complete at the
+   *   end
    * @throws {RpcError}
    */
-  async fillReplica(name: string, layers: RebuildSettings | undefined): Promise<void> {
+  async fillReplica(name: string, settings: RebuildSettings, layers: boolean): Promise<void> {
     const address = `tcp://${this.replicas.get(name)?.address}`;
     if (layers) {
       using engine = new EngineClient(this.control, { volumeName: this.options.record.name });
-      return await addReplica(engine, address, layers);
+      return await addReplica(engine, address, settings);
     }
+    const client = this.#connected(), times = { timeoutMs: CHANGE_MS };
+    await client.unary("droverCopyLimitSet", { bytesPerSecond: settings.bytesPerSecond }, times);
     const request = { address, mode: ptypes.ReplicaMode.WO, snapshotRequired: false };
-    await this.#connected().unary("controllerReplicaCreate", request, { timeoutMs: CHANGE_MS });
-  }
-
-  /** From now on the engine copies to copies that join no faster than that; 0 = no limit. @throws {RpcError} */
-  async limitCopies(bytesPerSecond: number): Promise<void> {
-    await this.#connected().unary("droverCopyLimitSet", { bytesPerSecond });
+    await client.unary("controllerReplicaCreate", request, times);
   }
 
   /** Takes the disk away from the host. @throws {RpcError} when it is in use: nothing has changed then */

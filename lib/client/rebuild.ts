@@ -95,6 +95,8 @@ export async function addReplica(
   await giveSize(size, target, found);
   await takeOldMark(target, found);
   log.info("adding the replica", { mode: "WO" });
+  // Where little was missed there are no files to copy: the engine copies that by itself.
+  if (options.bytesPerSecond !== undefined) await limitEngine(engine, options.bytesPerSecond);
   await engine.controller.unary("controllerReplicaCreate", {
     address: to,
     snapshotRequired: true,
@@ -229,6 +231,15 @@ function paceOf(status: ptypes.ReplicaRebuildStatusResponse): RebuildPace {
   };
 }
 
+async function limitEngine(engine: EngineClient, bytesPerSecond: number): Promise<void> {
+  try {
+    await engine.controller.unary("droverCopyLimitSet", { bytesPerSecond });
+  } catch (error) {
+    // Longhorn's engines copy nothing by themselves.
+    if (!(error instanceof RpcError && error.code === Code.UNIMPLEMENTED)) throw error;
+  }
+}
+
 /**
  * Changes the limit of all rebuilds that are under way, at once, and of what the engine copies by itself, now and later.
  *
@@ -238,12 +249,7 @@ function paceOf(status: ptypes.ReplicaRebuildStatusResponse): RebuildPace {
  */
 export async function limitRebuilds(engine: EngineClient, bytesPerSecond: number): Promise<string[]> {
   const told: string[] = [];
-  try {
-    await engine.controller.unary("droverCopyLimitSet", { bytesPerSecond });
-  } catch (error) {
-    // Longhorn's engines copy nothing by themselves.
-    if (!(error instanceof RpcError && error.code === Code.UNIMPLEMENTED)) throw error;
-  }
+  await limitEngine(engine, bytesPerSecond);
   for (const { address, mode } of await engine.replicas()) {
     if (mode !== "WO") continue;
     await engine.replica(address).agent.unary("droverSyncLimitSet", { bytesPerSecond });
