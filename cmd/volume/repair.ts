@@ -213,9 +213,7 @@ export class Repair {
       await stack.startEmpty(place);
       events.changed(name);
       this.#check();
-      const settings = rebuildSettings(this.record);
-      // Files are copied where there are snapshots, and where all is to be read back.
-      await stack.fillReplica(name, settings, settings.verify || this.#hasSnapshots(place));
+      await stack.fillReplica(name, rebuildSettings(this.record), this.#byFiles(place));
     } catch (error) {
       // A copy that waits for files which nobody brings any more would keep all others from being repaired.
       await this.#takeOut(name);
@@ -252,6 +250,15 @@ export class Repair {
       this.#check();
       return false;
     }
+  }
+
+  /**
+   * Files are copied where there are snapshots, where all is to be read back, and where it is to be slow: while the
+   * engine copies by itself no snapshot can be taken.
+   */
+  #byFiles(place: ReplicaPlace): boolean {
+    const { verify, bytesPerSecond } = rebuildSettings(this.record);
+    return verify || bytesPerSecond > 0 || this.#hasSnapshots(place);
   }
 
   /** The others have more than a head. */

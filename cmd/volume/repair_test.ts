@@ -197,13 +197,9 @@ Deno.test("a copy whose filling was broken off is filled anew, with the files of
   assert.deepEqual(world.calls, ["end", "forget", "start", "fill layers"]);
 });
 
-Deno.test("files are copied also where there are no snapshots, if all is to be read back; a limit needs none", async () => {
-  for (
-    const [settings, fill] of [[{ verify: true }, "fill layers"], [
-      { bytesPerSecond: 1000 },
-      "fill slowly",
-    ]] as const
-  ) {
+Deno.test("files are copied also where there are no snapshots, if all is to be read back or it is to be slow", async () => {
+  const ways = [[{ verify: true }, "fill layers"], [{ bytesPerSecond: 1000 }, "fill layers slowly"]] as const;
+  for (const [settings, fill] of ways) {
     using world = new World();
     world.repair.record = withRebuild(world.repair.record, settings);
     await world.observe();
