@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { ptypes, type RpcClient } from "../../lib/rpc/mod.ts";
+import { modeOf, type ReplicaMode } from "../../lib/client/engine.ts";
+import type { ptypes, RpcClient } from "../../lib/rpc/mod.ts";
 import type { ControllerMethods } from "../../lib/rpc/services.ts";
 
 /** One copy, as the engine sees it. */
@@ -11,7 +12,7 @@ export interface ReplicaHealth {
   /** `VOLUME-r-N`. */
   readonly name: string;
   /** RW: it has every write; WO: it is being filled; ERR: it is out. */
-  readonly mode: "RW" | "WO" | "ERR";
+  readonly mode: ReplicaMode;
   /** Why it is not used. */
   readonly reason: string;
 }
@@ -38,14 +39,12 @@ export async function lookAt(
     client.unary("replicaList", {}),
     client.unary("metricsGet", {}),
   ]);
-  const mode = (value: ptypes.ReplicaMode | null | undefined) =>
-    value === ptypes.ReplicaMode.RW ? "RW" : value === ptypes.ReplicaMode.WO ? "WO" : "ERR";
   return {
     endpoint: volume.endpoint,
     bytes: volume.size,
     replicas: (replicas ?? []).map((replica) => ({
       name: nameOf(replica.address?.address ?? ""),
-      mode: mode(replica.mode),
+      mode: modeOf(replica.mode),
       reason: replica.droverNote ?? "",
     })),
     metrics: metrics ?? {},

@@ -65,7 +65,6 @@ interface Guest {
 export class Additions {
   readonly #guests = new Map<string, Guest>();
   readonly #ends = new Map<string, (() => void)[]>();
-
   #limit = 0;
 
   /** Adds nothing yet. */

@@ -60,11 +60,11 @@ export function controllerHandlers(
       return volume();
     },
     replicaList: async () => {
-      // The list is told, too, while the volume thread is not there.
-      const copying = await controller.info().then(({ rebuild }) => rebuild, () => null);
-      return {
-        replicas: controller.replicas().map(({ name }) => ({ ...replica(name), ...progress(name, copying) })),
-      };
+      const joining = controller.replicas().some(({ mode }) => mode === "WO");
+      // Not asked in vain: that wakes the volume thread. The list is told, too, while that thread is not there.
+      const copying = joining ? await controller.info().then(({ rebuild }) => rebuild, () => null) : null;
+      const list = controller.replicas();
+      return { replicas: list.map(({ name }) => ({ ...replica(name), ...progress(name, copying) })) };
     },
     replicaGet: (request) => replica(request.address),
     replicaDelete: async (request) => {

@@ -43,5 +43,6 @@ export async function adoptSettings(holder: SettingsHolder, handed: HandedSettin
   changes.unmapMark = options.unmapMark ?? handed.unmapMark;
   changes.expansion = { ...handed.expansion, running: false };
   holder.rebuildSources = options.rebuildSources ?? handed.rebuildSources;
-  if (handed.copyLimit !== undefined) await holder.additions.setLimit(handed.copyLimit);
+  // A new engine has none: hosts do not wait for that to be said.
+  if (handed.copyLimit) await holder.additions.setLimit(handed.copyLimit);
 }
