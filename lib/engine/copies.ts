@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Completer, Io } from "../io/io.ts";
+import { type Completer, type Io, NO_TIMER } from "../io/io.ts";
 import { type BufferPool, NO_BUFFER } from "../io/pool.ts";
 import { COPY_BYTES, COPY_DEPTH } from "./limits.ts";
 import type { Pace } from "./pace.ts";
@@ -32,8 +32,8 @@ export class Copies implements Completer {
   readonly #buffers: number[] = [];
   #underWay = 0;
   #failed = false;
-  #running = false;
-  #pausing = false;
+  /** While the limit holds it back. */
+  #timer = NO_TIMER;
 
   /**
    * Does nothing before `run`.
@@ -52,21 +52,19 @@ export class Copies implements Completer {
   /** Begins, also again after an end. */
   run(): void {
     this.#failed = false;
-    this.#running = true;
     this.#pump();
   }
 
   /** True while the limit holds it back: it goes on by itself. */
   #mustPause(): boolean {
-    if (this.#pausing) return true;
+    if (this.#timer !== NO_TIMER) return true;
     const pause = this.pace?.pause() ?? 0;
     if (pause === 0) return false;
-    this.#pausing = true;
     const goOn = () => {
-      this.#pausing = false;
-      if (this.#running) this.#pump();
+      this.#timer = NO_TIMER;
+      this.#pump();
     };
-    this.io.timer(pause, { complete: goOn }, 0);
+    this.#timer = this.io.timer(pause, { complete: goOn }, 0);
     return true;
   }
 
@@ -92,7 +90,8 @@ export class Copies implements Completer {
     }
     if (this.#underWay > 0) return;
     for (const at of this.#buffers.splice(0)) this.pool.release(at);
-    this.#running = false;
+    this.io.cancel(this.#timer);
+    this.#timer = NO_TIMER;
     plan.ended(this.#failed);
   }
 
